@@ -1,0 +1,175 @@
+"""An action is one effect an agent wants, canonicalised once.
+
+Decision, approval, record and execution share the action's digest; what is executed is parsed from
+the very bytes that were digested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+import orjson
+
+from remit.core import canonical, ids
+from remit.core.canonical import Json
+from remit.core.errors import RemitError
+from remit.core.messages import Message, ModelRequest, message_to_json
+
+ActionKind: TypeAlias = Literal["model", "tool", "release"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks. `roles` and `tenant` come from authentication, never from a model."""
+
+    kind: Literal["user", "service", "agent"]
+    id: str
+    tenant: str = "default"
+    roles: tuple[str, ...] = ()
+    on_behalf_of: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSource:
+    """The task as the authenticated principal gave it, and its digest."""
+
+    principal: Principal
+    text: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One effect at one place of one run. Build it with `model_call`, `tool_call` or `release`.
+
+    `args` are canonical JSON bytes; `fault` says why the arguments could not be made canonical, and
+    makes the gate refuse; `digest` is the SHA-256 of RFC 8785 JSON over everything but the fault.
+    """
+
+    kind: ClassVar[ActionKind]
+    id: str
+    run_id: str
+    step: int
+    resource: str
+    args: bytes
+    digest: str
+    fault: str | None = None
+
+    def args_value(self) -> Json:
+        """A fresh copy of the arguments, parsed from the bytes that were digested."""
+        return orjson.loads(self.args)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall(Action):
+    """Ask a model. `args` hold the digest of each message, so a long history is hashed once."""
+
+    kind: ClassVar[ActionKind] = "model"
+    request: ModelRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall(Action):
+    """Call a tool. `call_id` is the model's own name of the call."""
+
+    kind: ClassVar[ActionKind] = "tool"
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Action):
+    """Hand the final answer out."""
+
+    kind: ClassVar[ActionKind] = "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in a run an action stands, and for whom: with the arguments, all that its digest covers."""
+
+    run_id: str
+    step: int
+    name: str
+    principal: Principal
+
+    @property
+    def action_id(self) -> str:
+        """The id that every try of the action at this place has."""
+        return ids.action_id(self.run_id, self.step, self.name)
+
+
+def model_call(place: Place, request: ModelRequest, message_digests: tuple[str, ...]) -> ModelCall:
+    """The action of asking `request.model`; `message_digests` are those of the request's messages."""
+    args = canonical.canonical(
+        {
+            "max_output_tokens": request.max_output_tokens,
+            "messages": list(message_digests),
+            "system": canonical.digest(request.system.encode()),
+            "tools": [tool.name for tool in request.tools],
+        }
+    )
+    return ModelCall(
+        id=place.action_id,
+        run_id=place.run_id,
+        step=place.step,
+        resource=request.model,
+        args=args,
+        digest=_digest(place, "model", request.model, args),
+        request=request,
+    )
+
+
+def tool_call(place: Place, tool: str, call_id: str, raw_args: Json) -> ToolCall:
+    """The action of calling `tool` with what the model sent; never raises: a fault is refused later."""
+    fault = None
+    try:
+        args = canonical.canonical(raw_args)
+    except RemitError as error:
+        args, fault = b"{}", error.message
+    return ToolCall(
+        id=place.action_id,
+        run_id=place.run_id,
+        step=place.step,
+        resource=tool,
+        args=args,
+        digest=_digest(place, "tool", tool, args),
+        fault=fault,
+        call_id=call_id,
+    )
+
+
+def release(place: Place, answer: str) -> Release:
+    """The action of giving `answer` to the principal."""
+    args = canonical.canonical({"answer": answer})
+    return Release(
+        id=place.action_id,
+        run_id=place.run_id,
+        step=place.step,
+        resource="answer",
+        args=args,
+        digest=_digest(place, "release", "answer", args),
+    )
+
+
+def message_digest(message: Message) -> str:
+    """The SHA-256 of a message's canonical form."""
+    return canonical.digest(canonical.canonical(message_to_json(message)))
+
+
+def _digest(place: Place, kind: ActionKind, resource: str, args: bytes) -> str:
+    return canonical.digest(
+        canonical.canonical(
+            {
+                "args": canonical.digest(args),
+                "id": place.action_id,
+                "kind": kind,
+                "principal": str(place.principal),
+                "resource": resource,
+                "tenant": place.principal.tenant,
+            }
+        )
+    )

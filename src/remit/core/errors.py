@@ -1,0 +1,130 @@
+"""Every error has a stable code, a cause and a remedy; one table says how each is answered.
+
+The codes are public: they never change meaning and are never reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+class Exit:
+    """Exit codes of the command line."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    SUSPENDED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorKind:
+    """How one code is answered: HTTP status, exit code, whether a retry can help, what to do."""
+
+    http: int
+    exit: int
+    retryable: bool
+    remedy: str
+
+
+def _kind(http: int, exit_code: int, remedy: str, *, retryable: bool = False) -> ErrorKind:
+    return ErrorKind(http=http, exit=exit_code, retryable=retryable, remedy=remedy)
+
+
+CODES: Mapping[str, ErrorKind] = MappingProxyType(
+    {
+        # governance refuses
+        "policy.denied": _kind(403, Exit.REFUSED, "ask the owner of the remit to grant it"),
+        "policy.error": _kind(403, Exit.REFUSED, "mend the rule that failed; until then it denies"),
+        "policy.timeout": _kind(403, Exit.REFUSED, "make the policy answer within its deadline"),
+        "tool.not_granted": _kind(403, Exit.REFUSED, "add the tool to allowed_tools"),
+        "tool.unknown": _kind(403, Exit.REFUSED, "use one of the tools that `remit tools list` shows"),
+        "data.denied": _kind(403, Exit.REFUSED, "allow the data class in data_access, or do without the data"),
+        "args.invalid": _kind(422, Exit.REFUSED, "send arguments that fit the tool's schema"),
+        "action.conflict": _kind(409, Exit.REFUSED, "an action id stands for one action: use a new id"),
+        "action.in_flight": _kind(409, Exit.REFUSED, "wait for the first performance of this action to end"),
+        "rate.limited": _kind(429, Exit.REFUSED, "wait until the window has room again", retryable=True),
+        "budget.exhausted": _kind(402, Exit.REFUSED, "raise the cap in cost_controls, or wait for the next day"),
+        "price.unknown": _kind(402, Exit.REFUSED, "add the model to the price override file"),
+        "steps.exhausted": _kind(403, Exit.REFUSED, "raise max_steps, or split the task"),
+        "agent.paused": _kind(403, Exit.REFUSED, "resume the agent or the tool when it is safe"),
+        "run.not_running": _kind(409, Exit.REFUSED, "start a new run"),
+        "approval.required": _kind(403, Exit.SUSPENDED, "have a person decide the approval"),
+        "approval.denied": _kind(403, Exit.REFUSED, "do without the action; a person has denied it"),
+        "approval.invalid": _kind(403, Exit.REFUSED, "request a new approval for exactly this action"),
+        # effects
+        "tool.failed": _kind(502, Exit.FAILED, "look at the tool's own error"),
+        "tool.timeout": _kind(504, Exit.FAILED, "raise the tool's timeout, or make it faster", retryable=True),
+        "tool.result_invalid": _kind(502, Exit.FAILED, "make the tool return plain JSON"),
+        "model.failed": _kind(502, Exit.FAILED, "look at the provider's error"),
+        "model.unavailable": _kind(503, Exit.FAILED, "try again later", retryable=True),
+        "model.timeout": _kind(504, Exit.FAILED, "try again, or raise timeouts.model_call_s", retryable=True),
+        "model.bad_calls": _kind(502, Exit.FAILED, "use a model that keeps to the tools' schemas"),
+        "model.truncated": _kind(502, Exit.FAILED, "raise max_output_tokens"),
+        "model.no_key": _kind(500, Exit.USAGE, "set ANTHROPIC_API_KEY, or run with --offline"),
+        "model.no_provider": _kind(500, Exit.USAGE, "name a model of a provider that this version speaks"),
+        "effect.unknown": _kind(500, Exit.SUSPENDED, "find out whether it happened; it is never repeated by itself"),
+        "effect.cancelled": _kind(499, Exit.FAILED, "start the run again if it is still wanted"),
+        # runs
+        "run.unknown": _kind(404, Exit.USAGE, "list the runs with `remit runs list`"),
+        "run.interrupted": _kind(500, Exit.FAILED, "look at the open intents: `remit audit search --open`"),
+        "run.timed_out": _kind(504, Exit.FAILED, "raise timeouts.run_s, or split the task", retryable=True),
+        "run.cancelled": _kind(499, Exit.FAILED, "start the run again if it is still wanted"),
+        "run.failed": _kind(500, Exit.FAILED, "look at the trace: `remit trace RUN`"),
+        "run.no_slot": _kind(429, Exit.FAILED, "wait for a run to end, or raise max_concurrent_runs", retryable=True),
+        # the record
+        "journal.unavailable": _kind(
+            503, Exit.FAILED, "make the journal's disk writable; nothing is done without a record", retryable=True
+        ),
+        "journal.locked": _kind(409, Exit.USAGE, "stop the other worker, or use another --home"),
+        "journal.schema": _kind(500, Exit.USAGE, "use a version of remit at least as new as the journal"),
+        # configuration and use
+        "config.invalid": _kind(422, Exit.USAGE, "mend the line that is named"),
+        "config.missing": _kind(404, Exit.USAGE, "give the path of a governance file, or make one with `remit init`"),
+        "config.unknown_key": _kind(422, Exit.USAGE, "remove the key, or use the one that is suggested"),
+        "config.duplicate_key": _kind(422, Exit.USAGE, "keep one of the two"),
+        "config.wrong_type": _kind(422, Exit.USAGE, "give a value of the type that is named"),
+        "config.out_of_range": _kind(422, Exit.USAGE, "give a value within the range that is named"),
+        "config.missing_key": _kind(422, Exit.USAGE, "add the key"),
+        "config.empty": _kind(422, Exit.USAGE, "start from `remit init`"),
+        "config.too_large": _kind(422, Exit.USAGE, "write the file without aliases, deep nesting or bulk"),
+        "config.syntax": _kind(422, Exit.USAGE, "mend the YAML"),
+        "config.unknown_tool": _kind(422, Exit.USAGE, "use one of the tools that `remit tools list` shows"),
+        "config.unknown_rate_group": _kind(422, Exit.USAGE, "use one of the rate groups that are listed"),
+        "config.rule_never_fires": _kind(422, Exit.USAGE, "mend the condition so that some call can meet it"),
+        "usage.invalid": _kind(422, Exit.USAGE, "see --help"),
+        "value.invalid": _kind(422, Exit.USAGE, "send plain JSON: no NaN, no lone surrogates, no cycles"),
+        "value.too_large": _kind(413, Exit.USAGE, "send less"),
+        "toolset.unavailable": _kind(500, Exit.USAGE, "mend the toolset's configuration"),
+        "script.invalid": _kind(422, Exit.USAGE, "mend the model script"),
+        "internal": _kind(500, Exit.FAILED, "report it with the trace id"),
+    }
+)
+
+
+class RemitError(Exception):
+    """An error that says what happened, why, and what to do about it.
+
+    `code` must stand in `CODES`; `remedy` defaults to the table's.
+    """
+
+    def __init__(self, code: str, message: str, *, cause: str = "", remedy: str = "") -> None:
+        if code not in CODES:
+            raise KeyError(f"error code {code!r} is not in the table")
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.cause = cause
+        self.remedy = remedy or CODES[code].remedy
+
+    @property
+    def kind(self) -> ErrorKind:
+        """The table's row for this code."""
+        return CODES[self.code]
+
+    def __str__(self) -> str:
+        cause = f" ({self.cause})" if self.cause else ""
+        return f"{self.code}: {self.message}{cause}; {self.remedy}"

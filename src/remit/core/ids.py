@@ -1,0 +1,34 @@
+"""Identifiers sort by the time they were made, and an action's id is fixed by its place in the run.
+
+That an action's id follows from its place is what makes a replay find the record of the first try.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, in lower case
+
+
+def time_ordered(at_us: int, entropy: bytes) -> str:
+    """26 characters: 48 bits of milliseconds, then 80 bits of entropy, as base 32.
+
+    Source: the ULID specification, in lower case.
+    """
+    number = (((at_us // 1000) & (2**48 - 1)) << 80) | int.from_bytes(entropy[:10], "big")
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def action_id(run_id: str, step: int, place: str) -> str:
+    """The id of the action at `place` (`m1` model call try 1, `t0` first tool call, `answer`) of a step."""
+    return f"{run_id}.{step}.{place}"
+
+
+def trace_id(run_id: str) -> str:
+    """The 128-bit trace id of a run, 32 hexadecimal digits."""
+    return hashlib.sha256(run_id.encode()).hexdigest()[:32]
+
+
+def span_id(name: str) -> str:
+    """The 64-bit span id of the thing called `name` (an action's id, a run's id), 16 hexadecimal digits."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

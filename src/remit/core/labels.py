@@ -1,0 +1,25 @@
+"""What data is: its classes, and how far the source that returned it is trusted.
+
+Labels come from declarations and results, never from what a model wrote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+DataClass: TypeAlias = Literal["public", "internal", "pii", "financial"]
+DATA_CLASSES: tuple[DataClass, ...] = ("public", "internal", "pii", "financial")
+
+ResultTrust: TypeAlias = Literal["untrusted", "directory", "trusted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultLabel:
+    """The label of one tool result, written by the commit that completes the call."""
+
+    call_id: str
+    tool: str
+    trust: ResultTrust
+    classes: tuple[DataClass, ...]
+    digest: str

@@ -1,0 +1,63 @@
+"""What became of an action: done, refused, suspended, failed or unknown. Never an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from remit.core.canonical import Json
+from remit.core.decisions import Decision
+from remit.core.labels import ResultLabel
+from remit.core.messages import ModelReply, Usage
+
+OutcomeState: TypeAlias = Literal["done", "failed", "unknown", "cancelled"]
+"""The states a started call can end in. `cancelled`: recorded, and then certainly not performed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """It happened. `value` is a `ModelReply` for a model call, JSON for a tool, text for a release."""
+
+    value: ModelReply | Json
+    usage: Usage | None = None
+    cost_nano_usd: int = 0
+    label: ResultLabel | None = None
+    truncated: bool = False
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """It did not happen, because a rule said no."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended:
+    """It has not happened; a person has to decide `approval_id` first."""
+
+    approval_id: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """It was tried and went wrong, or had no usable result. `happened`: the effect took place all the same."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    happened: bool = False
+    cost_nano_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Nobody can know whether it happened. It is never repeated by itself; a person decides."""
+
+    action_id: str
+    reason: str
+
+
+Outcome: TypeAlias = Done | Refused | Suspended | Failed | Unknown

@@ -1,0 +1,73 @@
+"""A run, its states, and which state may follow which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from remit.core.actions import Principal, TaskSource
+from remit.core.messages import Usage
+
+RunStatus: TypeAlias = Literal[
+    "queued", "running", "suspended", "succeeded", "failed", "timed_out", "refused", "cancelled"
+]
+
+TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
+    {
+        "queued": frozenset({"running", "cancelled", "refused", "timed_out"}),
+        "running": frozenset({"suspended", "succeeded", "failed", "timed_out", "refused", "cancelled"}),
+        "suspended": frozenset({"queued", "running", "cancelled", "timed_out", "failed"}),
+        "succeeded": frozenset(),
+        "failed": frozenset(),
+        "timed_out": frozenset(),
+        "refused": frozenset(),
+        "cancelled": frozenset(),
+    }
+)
+FINAL: frozenset[RunStatus] = frozenset(state for state, after in TRANSITIONS.items() if not after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One task given to one agent under one remit. Times are microseconds since 1970 in UTC."""
+
+    id: str
+    tenant: str
+    agent: str
+    remit_digest: str
+    task: TaskSource
+    trace_id: str
+    created_at_us: int
+    deadline_us: int
+
+    @property
+    def principal(self) -> Principal:
+        """On whose behalf the run acts."""
+        return self.task.principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How a run ended, or why it waits. `code` is an error code, empty for success."""
+
+    status: RunStatus
+    answer: str = ""
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as the journal knows it."""
+
+    run: Run
+    status: RunStatus
+    started_at_us: int | None
+    ended_at_us: int | None
+    end: RunEnd | None
+    steps: int
+    usage: Usage
+    cost_nano_usd: int
+    exposed_by: tuple[str, ...]

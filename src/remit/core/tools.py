@@ -1,0 +1,43 @@
+"""A tool is its declaration: what it takes, what it does, what data it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from remit.core.labels import DataClass, ResultTrust
+
+Effect: TypeAlias = Literal["pure", "read", "write"]
+Idempotency: TypeAlias = Literal["idempotent", "reconcilable", "at_most_once"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """The declaration of one tool. What is not declared has the most careful value.
+
+    `args_schema` is a JSON Schema (2020-12) of an object. `records` names the result's field that
+    lists records ("" where the result itself is the list, None where there are none);
+    `record_class_field` names the field of a record that carries its data class; `field_classes`
+    gives the class of a field of the result or of its records, by name at any depth.
+    """
+
+    name: str
+    description: str
+    args_schema: Mapping[str, Any]
+    effect: Effect = "write"
+    idempotency: Idempotency = "at_most_once"
+    classes: tuple[DataClass, ...] = ()
+    field_classes: Mapping[str, DataClass] = field(default_factory=dict)
+    record_class_field: str | None = None
+    records: str | None = None
+    result_trust: ResultTrust = "untrusted"
+    rate_group: str | None = None
+    rate_key: str | None = None
+    timeout_s: float | None = None
+    price_nano_usd: int = 0
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether doing it twice is as good as once."""
+        return self.effect != "write" or self.idempotency == "idempotent"

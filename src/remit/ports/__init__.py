@@ -1,0 +1,1 @@
+"""Protocols and the values that cross them; nothing else."""

@@ -1,0 +1,65 @@
+"""The ports through which effects happen. The gate alone is built with them.
+
+An adapter raises `EffectFailed` where it knows that the effect did not happen (or, for a model, that
+there is no answer). Any other exception means: nobody knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from remit.core.canonical import Json
+from remit.core.decisions import Constraints
+from remit.core.messages import ModelReply, ModelRequest, Usage
+from remit.core.tools import ToolSpec
+
+
+class EffectFailed(Exception):
+    """The effect certainly did not take place, or has no answer.
+
+    `code` is an error code; `message` may be shown to the model and to people, so it holds no secret;
+    `retryable`: the same call may succeed later; `usage`: what a failed model call was billed all the same
+    (None where a model call may have been billed an unknown amount).
+    """
+
+    def __init__(
+        self, code: str, message: str, *, retryable: bool = False, usage: Usage | None = Usage()
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+        self.usage = usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call."""
+
+    run_id: str
+    tenant: str
+    agent: str
+    idempotency_key: str
+    constraints: Constraints
+
+
+class Model(Protocol):
+    """A model provider."""
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """The reply to `request`. Raises: EffectFailed. Makes one attempt, never a retry of its own."""
+        ...
+
+
+class ToolHost(Protocol):
+    """Where tools live and run."""
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The declarations of all the tools there are, by name."""
+        ...
+
+    async def call(self, tool: str, args: Json, context: CallContext) -> Json:
+        """What `tool` returns for `args`, which fit its schema. Raises: EffectFailed."""
+        ...

@@ -1,0 +1,232 @@
+"""The journal: one atomic store of runs, calls, money, windows, approvals and audit records.
+
+Every method is one atomic, durable commit, or a read. A method returns a future that is set once the
+commit is on disk; cancelling whoever waits for it does not undo the commit.
+Raises (all methods): RemitError `journal.unavailable`: nothing was written.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from remit.core.approvals import Approval
+from remit.core.audit import AuditKind
+from remit.core.messages import Usage
+from remit.core.outcomes import OutcomeState
+from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A sliding rate window: at most `limit` admissions of `key` in any `span_s` seconds."""
+
+    key: str
+    limit: int
+    span_s: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Money to hold at one scope: `spent + held + amount <= cap`, all in nano-USD.
+
+    `alert_percent` is the share of the cap at which an alert is due, None for no alert.
+    """
+
+    scope: str
+    cap_nano_usd: int
+    rule: str
+    alert_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Everything that must be true together before an effect may happen.
+
+    `control_scopes`: none of them may be paused. `approval_id`: an approval of exactly this digest under
+    this remit, to be used up. `intent`: the audit record of the admission.
+    """
+
+    action_id: str
+    action_digest: str
+    run_id: str
+    remit_digest: str
+    kind: str
+    resource: str
+    at_us: int
+    control_scopes: tuple[str, ...]
+    windows: tuple[Window, ...]
+    holds: tuple[Hold, ...]
+    amount_nano_usd: int
+    approval_id: str | None
+    intent: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """The intent is on disk, the money held. Now, and only now, the effect may happen, once."""
+
+
+MisfitKind: TypeAlias = Literal["rate", "budget", "paused", "approval", "run", "conflict", "in_flight"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """Nothing was written, because one condition did not hold.
+
+    `rule` is the rule of the window or hold that has no room; `retry_after_s` when it will have some.
+    """
+
+    kind: MisfitKind
+    detail: str
+    rule: str = ""
+    retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """This very action came to its outcome before; nothing was written."""
+
+    state: OutcomeState
+    result: bytes
+    usage: Usage
+    cost_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The outcome of an admitted call.
+
+    `cost_nano_usd` moves from held to spent at every scope of the admission; the rest of the hold is
+    freed. `result` is what a replay returns. `outcome`: the audit record. `run_end`: the run ends with
+    this very commit.
+    """
+
+    action_id: str
+    state: OutcomeState
+    result: bytes
+    usage: Usage
+    cost_nano_usd: int
+    at_us: int
+    outcome: bytes
+    exposes: bool = False
+    run_end: RunEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A threshold of a cap that this commit was the first to cross."""
+
+    scope: str
+    threshold_percent: int
+    spent_nano_usd: int
+    cap_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """The outcome is on disk. `alerts` were crossed by this commit and by no other."""
+
+    alerts: tuple[Alert, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRun:
+    """Create `run` as queued. `audit`: the record run.started."""
+
+    run: Run
+    audit: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """A record as stored, and its place in the log."""
+
+    seq: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditQuery:
+    """Which audit records to read. `open_only`: intents without an outcome. Newest `limit`, oldest first."""
+
+    run_id: str | None = None
+    kind: AuditKind | None = None
+    since_us: int | None = None
+    open_only: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One governed call: its admission, and its outcome if it has one (`state` is `started` until then)."""
+
+    action_id: str
+    run_id: str
+    kind: str
+    resource: str
+    digest: str
+    started_at_us: int
+    ended_at_us: int | None
+    state: OutcomeState | Literal["started"]
+    usage: Usage
+    cost_nano_usd: int
+    held_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """The money of one scope, in nano-USD. `presumed` is the part of `spent` that nobody could confirm."""
+
+    scope: str
+    spent_nano_usd: int
+    held_nano_usd: int
+    presumed_nano_usd: int
+
+
+class Journal(Protocol):
+    """The decision's memory. One implementation is chosen for a deployment; none keeps state elsewhere."""
+
+    # the two commits of an effect
+    def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]: ...
+    def complete(self, completion: Completion) -> Future[Settled]: ...
+    def refuse(self, audit: bytes) -> Future[None]: ...
+
+    # runs
+    def create_run(self, start: StartRun) -> Future[None]: ...
+    def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
+        """Move a queued (or suspended) run to running unless the agent has that many running already."""
+        ...
+
+    def end_run(self, run_id: str, end: RunEnd, at_us: int, audit: bytes) -> Future[bool]:
+        """Move a run to `end.status` if that is a legal transition; False where it is not."""
+        ...
+
+    def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
+        """End the runs that a dead process left running; money held for their calls is presumed spent."""
+        ...
+
+    # approvals and controls
+    def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
+        """Store `approval`, or return the one that stands for the same action digest already."""
+        ...
+
+    def decide_approval(self, approval: Approval, audit: bytes) -> Future[bool]:
+        """Store verdict, person, time and reason of a pending approval; False where it is not pending."""
+        ...
+
+    def set_control(self, scope: str, paused: bool, reason: str, at_us: int, audit: bytes) -> Future[None]: ...
+
+    # reads
+    async def run(self, run_id: str) -> RunRecord | None: ...
+    async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]: ...
+    async def calls(self, run_id: str) -> Sequence[CallRecord]: ...
+    async def approval_for(self, action_digest: str) -> Approval | None: ...
+    async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]: ...
+    async def balances(self, prefix: str = "") -> Sequence[Balance]: ...
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of the store."""
+        ...

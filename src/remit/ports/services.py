@@ -1,0 +1,109 @@
+"""The ports of the world around the gate: clock, ids, prices, telemetry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from remit.core.actions import Action
+from remit.core.decisions import Decision
+from remit.core.messages import Usage
+from remit.core.outcomes import Outcome
+from remit.core.runs import Run, RunEnd
+
+
+class Clock(Protocol):
+    """Time and chance. A simulation gives its own."""
+
+    def now_us(self) -> int:
+        """Wall time in microseconds since 1970, UTC."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """A time that never goes back, in nanoseconds, for durations."""
+        ...
+
+    def entropy(self, size: int) -> bytes:
+        """`size` bytes that nobody can foresee."""
+        ...
+
+
+class Prices(Protocol):
+    """What models cost."""
+
+    def cost(self, model: str, usage: Usage) -> int:
+        """The price of `usage` in nano-USD, rounded up. Raises: RemitError `price.unknown`."""
+        ...
+
+    def worst_cost(self, model: str, input_tokens_max: int, output_tokens_max: int) -> int:
+        """The most that a call within these bounds can cost, in nano-USD. Raises: RemitError `price.unknown`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectEnded:
+    """One action came to its outcome. Times are wall microseconds; `started_us` is before the decision."""
+
+    run: Run
+    action: Action
+    attempt: int
+    decision: Decision
+    outcome: Outcome
+    started_us: int
+    duration_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """One attempt of a run ended; `error` is empty where it did not fail."""
+
+    run: Run
+    attempt: int
+    started_us: int
+    duration_us: int
+    error: str = ""
+    retry_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """A run was taken up by a worker."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped:
+    """A run ended, or waits for a person."""
+
+    run: Run
+    end: RunEnd
+    started_us: int
+    duration_us: int
+    usage: Usage
+    cost_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdCrossed:
+    """Spending crossed a threshold of its cap, for the first time in the period. Money in nano-USD."""
+
+    run: Run
+    scope: str
+    threshold_percent: int
+    spent_nano_usd: int
+    cap_nano_usd: int
+
+
+TelemetryEvent: TypeAlias = RunStarted | EffectEnded | AttemptEnded | RunStopped | ThresholdCrossed
+
+
+class Telemetry(Protocol):
+    """Where what happened is shown: spans, metrics, log lines. Never a part of a decision."""
+
+    def emit(self, event: TelemetryEvent) -> None:
+        """Take note of `event`. Returns at once and never raises."""
+        ...
+
+
+LogLevel: TypeAlias = Literal["info", "warning", "error"]
