@@ -42,12 +42,16 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "policy.timeout": _kind(403, Exit.REFUSED, "make the policy answer within its deadline"),
         "tool.not_granted": _kind(403, Exit.REFUSED, "add the tool to allowed_tools"),
         "tool.unknown": _kind(403, Exit.REFUSED, "use one of the tools that `remit tools list` shows"),
-        "data.denied": _kind(403, Exit.REFUSED, "allow the data class in data_access, or do without the data"),
+        "data.denied": _kind(
+            403, Exit.REFUSED, "allow the data class in data_access, or do without the data"
+        ),
         "args.invalid": _kind(422, Exit.REFUSED, "send arguments that fit the tool's schema"),
         "action.conflict": _kind(409, Exit.REFUSED, "an action id stands for one action: use a new id"),
         "action.in_flight": _kind(409, Exit.REFUSED, "wait for the first performance of this action to end"),
         "rate.limited": _kind(429, Exit.REFUSED, "wait until the window has room again", retryable=True),
-        "budget.exhausted": _kind(402, Exit.REFUSED, "raise the cap in cost_controls, or wait for the next day"),
+        "budget.exhausted": _kind(
+            402, Exit.REFUSED, "raise the cap in cost_controls, or wait for the next day"
+        ),
         "price.unknown": _kind(402, Exit.REFUSED, "add the model to the price override file"),
         "steps.exhausted": _kind(403, Exit.REFUSED, "raise max_steps, or split the task"),
         "agent.paused": _kind(403, Exit.REFUSED, "resume the agent or the tool when it is safe"),
@@ -57,7 +61,9 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "approval.invalid": _kind(403, Exit.REFUSED, "request a new approval for exactly this action"),
         # effects
         "tool.failed": _kind(502, Exit.FAILED, "look at the tool's own error"),
-        "tool.timeout": _kind(504, Exit.FAILED, "raise the tool's timeout, or make it faster", retryable=True),
+        "tool.timeout": _kind(
+            504, Exit.FAILED, "raise the tool's timeout, or make it faster", retryable=True
+        ),
         "tool.result_invalid": _kind(502, Exit.FAILED, "make the tool return plain JSON"),
         "model.failed": _kind(502, Exit.FAILED, "look at the provider's error"),
         "model.unavailable": _kind(503, Exit.FAILED, "try again later", retryable=True),
@@ -66,7 +72,9 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "model.truncated": _kind(502, Exit.FAILED, "raise max_output_tokens"),
         "model.no_key": _kind(500, Exit.USAGE, "set ANTHROPIC_API_KEY, or run with --offline"),
         "model.no_provider": _kind(500, Exit.USAGE, "name a model of a provider that this version speaks"),
-        "effect.unknown": _kind(500, Exit.SUSPENDED, "find out whether it happened; it is never repeated by itself"),
+        "effect.unknown": _kind(
+            500, Exit.SUSPENDED, "find out whether it happened; it is never repeated by itself"
+        ),
         "effect.cancelled": _kind(499, Exit.FAILED, "start the run again if it is still wanted"),
         # runs
         "run.unknown": _kind(404, Exit.USAGE, "list the runs with `remit runs list`"),
@@ -74,16 +82,23 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "run.timed_out": _kind(504, Exit.FAILED, "raise timeouts.run_s, or split the task", retryable=True),
         "run.cancelled": _kind(499, Exit.FAILED, "start the run again if it is still wanted"),
         "run.failed": _kind(500, Exit.FAILED, "look at the trace: `remit trace RUN`"),
-        "run.no_slot": _kind(429, Exit.FAILED, "wait for a run to end, or raise max_concurrent_runs", retryable=True),
+        "run.no_slot": _kind(
+            429, Exit.FAILED, "wait for a run to end, or raise max_concurrent_runs", retryable=True
+        ),
         # the record
         "journal.unavailable": _kind(
-            503, Exit.FAILED, "make the journal's disk writable; nothing is done without a record", retryable=True
+            503,
+            Exit.FAILED,
+            "make the journal's disk writable; nothing is done without a record",
+            retryable=True,
         ),
         "journal.locked": _kind(409, Exit.USAGE, "stop the other worker, or use another --home"),
         "journal.schema": _kind(500, Exit.USAGE, "use a version of remit at least as new as the journal"),
         # configuration and use
         "config.invalid": _kind(422, Exit.USAGE, "mend the line that is named"),
-        "config.missing": _kind(404, Exit.USAGE, "give the path of a governance file, or make one with `remit init`"),
+        "config.missing": _kind(
+            404, Exit.USAGE, "give the path of a governance file, or make one with `remit init`"
+        ),
         "config.unknown_key": _kind(422, Exit.USAGE, "remove the key, or use the one that is suggested"),
         "config.duplicate_key": _kind(422, Exit.USAGE, "keep one of the two"),
         "config.wrong_type": _kind(422, Exit.USAGE, "give a value of the type that is named"),

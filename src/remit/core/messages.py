@@ -176,7 +176,12 @@ def reply_to_json(reply: ModelReply) -> dict[str, Any]:
 def reply_from_json(value: Mapping[str, Any]) -> ModelReply:
     """The reply that `reply_to_json` made `value` from. Raises: RemitError `value.invalid`."""
     match value:
-        case {"model": model, "parts": parts, "stop": stop, "usage": [read, written, cache_read, cache_write]}:
+        case {
+            "model": model,
+            "parts": parts,
+            "stop": stop,
+            "usage": [read, written, cache_read, cache_write],
+        }:
             return ModelReply(
                 parts=tuple(part_from_json(part) for part in parts),
                 stop=stop,

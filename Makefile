@@ -1,0 +1,52 @@
+# Two commands to know: `make run` (the support agent on a real task) and `make test`.
+# Both need only Python >= 3.11, git and make; `make setup` puts everything else into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.remit-installed
+
+.PHONY: help setup run test check lint types contracts format bench clean
+
+help: ## What there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv with pinned dependencies
+
+$(STAMP): requirements/bootstrap.lock requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "remit needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@echo "setup: installing pinned dependencies into $(VENV)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## Run the support agent on a real task, offline unless ANTHROPIC_API_KEY is set
+	@$(BIN)/python -m remit.cli.demo
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest
+
+check: setup lint types contracts test ## Everything CI holds against a change
+
+lint: setup
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+
+types: setup
+	$(BIN)/mypy
+
+contracts: setup
+	$(BIN)/lint-imports
+
+format: setup ## Put the code into shape
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+bench: setup ## Measure: tables of medians and ratios, and JSON
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what was built and what the runs left
+	rm -rf $(VENV) .remit .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
