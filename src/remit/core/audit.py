@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import orjson
 
 AuditKind: TypeAlias = Literal[
-    "run.started",
+    "run.created",
     "run.ended",
     "intent",  # an effect was admitted and is about to happen
     "outcome",  # what became of it
@@ -23,7 +23,7 @@ AuditKind: TypeAlias = Literal[
     "remit",  # a governance file came into force
 ]
 AUDIT_KINDS: tuple[AuditKind, ...] = (
-    "run.started",
+    "run.created",
     "run.ended",
     "intent",
     "outcome",

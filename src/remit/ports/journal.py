@@ -97,12 +97,21 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnding:
+    """How a run ends or why it waits, and the audit record of it."""
+
+    end: RunEnd
+    audit: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """The outcome of an admitted call.
 
     `cost_nano_usd` moves from held to spent at every scope of the admission; the rest of the hold is
-    freed. `result` is what a replay returns. `outcome`: the audit record. `run_end`: the run ends with
-    this very commit.
+    freed. `presumed`: nobody could confirm the cost, so the whole hold counts as spent. `result` is what a
+    replay returns. `outcome`: the audit record. `exposes`: an untrusted result that the model will see.
+    `ending`: the run ends with this very commit.
     """
 
     action_id: str
@@ -113,7 +122,8 @@ class Completion:
     at_us: int
     outcome: bytes
     exposes: bool = False
-    run_end: RunEnd | None = None
+    presumed: bool = False
+    ending: RunEnding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +138,18 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """The outcome is on disk. `alerts` were crossed by this commit and by no other."""
+    """The outcome is on disk. `alerts` were crossed by this commit and by no other.
+
+    `run_ended` is False where the run had been ended otherwise before.
+    """
 
     alerts: tuple[Alert, ...] = ()
+    run_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRun:
-    """Create `run` as queued. `audit`: the record run.started."""
+    """Create `run` as queued. `audit`: the record run.created."""
 
     run: Run
     audit: bytes
@@ -201,8 +215,8 @@ class Journal(Protocol):
         """Move a queued (or suspended) run to running unless the agent has that many running already."""
         ...
 
-    def end_run(self, run_id: str, end: RunEnd, at_us: int, audit: bytes) -> Future[bool]:
-        """Move a run to `end.status` if that is a legal transition; False where it is not."""
+    def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
+        """Move a run to `ending.end.status` if that is a legal transition; False where it is not."""
         ...
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:

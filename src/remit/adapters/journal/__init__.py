@@ -1,0 +1,1 @@
+"""Journals: one module or folder for each database."""

@@ -1,0 +1,1 @@
+"""The journal's schema, one forward-only step a file."""

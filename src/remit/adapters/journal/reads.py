@@ -1,0 +1,162 @@
+"""What people and programs read from the journal; nothing here writes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from remit.core import audit
+from remit.core.actions import Principal, TaskSource
+from remit.core.messages import Usage
+from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
+from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord
+
+_RUN = """
+SELECT id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline,
+       status, started_at, ended_at, answer, code, message
+FROM run
+"""
+_CALLS = """
+SELECT call.id, call.kind, call.resource, call.digest, call.at, inflight.held,
+       done.state, done.at, done.input_tokens, done.output_tokens, done.cache_read_tokens,
+       done.cache_write_tokens, done.cost
+FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
+WHERE call.id > ? AND call.id < ? ORDER BY call.seq
+"""
+_TOTALS = """
+SELECT coalesce(sum(call.kind = 'model'), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+       coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0), coalesce(sum(cost), 0)
+FROM call JOIN done USING (seq) WHERE call.id > ? AND call.id < ?
+"""
+_EXPOSED_BY = """
+SELECT id FROM call JOIN done USING (seq)
+WHERE id > ?1 AND id < ?2 AND exposes
+  AND seq < (SELECT max(seq) FROM call WHERE id > ?1 AND id < ?2 AND kind = 'model')
+ORDER BY seq
+"""
+
+
+def _span(run_id: str) -> tuple[str, str]:
+    """The bounds of the ids of a run's calls: `{run}.` and the character after the point."""
+    return f"{run_id}.", f"{run_id}/"
+
+
+def run_record(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
+    """One run, or None."""
+    row = connection.execute(f"{_RUN} WHERE id = ?", (run_id,)).fetchone()
+    return None if row is None else _record(connection, row)
+
+
+def run_records(connection: sqlite3.Connection, status: RunStatus | None, limit: int) -> Sequence[RunRecord]:
+    """The newest `limit` runs (of one status), newest first."""
+    where = "" if status is None else "WHERE status = ?"
+    values: tuple[object, ...] = (limit,) if status is None else (status, limit)
+    rows = connection.execute(f"{_RUN} {where} ORDER BY seq DESC LIMIT ?", values).fetchall()
+    return [_record(connection, row) for row in rows]
+
+
+def _record(connection: sqlite3.Connection, row: tuple[object, ...]) -> RunRecord:
+    (run_id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline) = row[
+        :10
+    ]
+    status, started_at, ended_at, answer, code, message = row[10:]
+    fields = json.loads(str(principal))
+    who = Principal(**{**fields, "roles": tuple(fields["roles"])})
+    run = Run(
+        id=str(run_id),
+        tenant=str(tenant),
+        agent=str(agent),
+        remit_digest=str(remit_digest),
+        task=TaskSource(principal=who, text=str(task), digest=str(task_digest)),
+        trace_id=str(trace_id),
+        created_at_us=created_at,  # type: ignore[arg-type]
+        deadline_us=deadline,  # type: ignore[arg-type]
+    )
+    bounds = _span(run.id)
+    steps, read, written, cache_read, cache_write, cost = connection.execute(_TOTALS, bounds).fetchone()
+    end = None
+    if status not in ("queued", "running"):
+        end = RunEnd(
+            status=status,  # type: ignore[arg-type]
+            answer=str(answer or ""),
+            code=str(code or ""),
+            message=str(message or ""),
+        )
+    return RunRecord(
+        run=run,
+        status=status,  # type: ignore[arg-type]
+        started_at_us=started_at,  # type: ignore[arg-type]
+        ended_at_us=ended_at,  # type: ignore[arg-type]
+        end=end,
+        steps=steps,
+        usage=Usage(
+            input_tokens=read,
+            output_tokens=written,
+            cache_read_tokens=cache_read,
+            cache_write_tokens=cache_write,
+        ),
+        cost_nano_usd=cost,
+        exposed_by=tuple(call_id for (call_id,) in connection.execute(_EXPOSED_BY, bounds)),
+    )
+
+
+def call_records(connection: sqlite3.Connection, run_id: str) -> Sequence[CallRecord]:
+    """The calls of a run in the order in which they were admitted."""
+    records = []
+    for row in connection.execute(_CALLS, _span(run_id)):
+        call_id, kind, resource, digest, at, held, state, ended_at, *tokens, cost = row
+        read, written, cache_read, cache_write = (count or 0 for count in tokens)
+        records.append(
+            CallRecord(
+                action_id=call_id,
+                run_id=run_id,
+                kind=kind,
+                resource=resource,
+                digest=digest.hex(),
+                started_at_us=at,
+                ended_at_us=ended_at,
+                state=state or "started",
+                usage=Usage(
+                    input_tokens=read,
+                    output_tokens=written,
+                    cache_read_tokens=cache_read,
+                    cache_write_tokens=cache_write,
+                ),
+                cost_nano_usd=cost or 0,
+                held_nano_usd=held or 0,
+            )
+        )
+    return records
+
+
+def audit_entries(connection: sqlite3.Connection, query: AuditQuery) -> Sequence[AuditEntry]:
+    """The newest `query.limit` records that match, oldest first."""
+    conditions, values = ["1"], []
+    if query.run_id is not None:
+        conditions.append("json_extract(body, '$.run') = ?")
+        values.append(query.run_id)
+    if query.kind is not None:
+        conditions.append("json_extract(body, '$.kind') = ?")
+        values.append(query.kind)
+    if query.since_us is not None:
+        conditions.append("json_extract(body, '$.at') >= ?")
+        values.append(audit.timestamp(query.since_us))
+    table = "inflight JOIN audit USING (seq)" if query.open_only else "audit"
+    rows = connection.execute(
+        f"SELECT seq, body FROM {table} WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT ?",
+        (*values, query.limit),
+    ).fetchall()
+    return [AuditEntry(seq=seq, body=body) for seq, body in reversed(rows)]
+
+
+def balances(connection: sqlite3.Connection, prefix: str) -> Sequence[Balance]:
+    """The balances of the scopes that begin with `prefix`."""
+    rows = connection.execute(
+        "SELECT scope, spent, held, presumed FROM balance WHERE substr(scope, 1, ?) = ? ORDER BY scope",
+        (len(prefix), prefix),
+    )
+    return [
+        Balance(scope=scope, spent_nano_usd=spent, held_nano_usd=held, presumed_nano_usd=presumed)
+        for scope, spent, held, presumed in rows
+    ]

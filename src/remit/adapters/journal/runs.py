@@ -1,0 +1,175 @@
+"""Runs, approvals and controls: the operations on them, inside a transaction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+
+from remit.core import audit
+from remit.core.actions import Principal
+from remit.core.approvals import Approval
+from remit.core.errors import RemitError
+from remit.core.runs import TRANSITIONS, Run, RunEnd
+from remit.ports.journal import RunEnding, StartRun
+
+_INSERT_RUN = """
+INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, trace_id,
+                 status, created_at, deadline)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)
+"""
+_END_RUN = "UPDATE run SET status = ?, ended_at = ?, answer = ?, code = ?, message = ? WHERE id = ?"
+# the columns are the fields of `Approval`, in their order
+_INSERT_APPROVAL = "INSERT INTO approval VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+APPROVAL_COLUMNS = """
+id, action_id, action_digest, run_id, remit_digest, requested_by, requested_at, expires_at,
+resource, action, rule, verdict, decided_by, decided_at, reason, used_at
+"""
+
+
+def principal_text(principal: Principal) -> str:
+    """A principal as the journal stores it."""
+    return json.dumps(
+        {
+            "kind": principal.kind,
+            "id": principal.id,
+            "tenant": principal.tenant,
+            "roles": list(principal.roles),
+            "on_behalf_of": principal.on_behalf_of,
+        }
+    )
+
+
+def create(connection: sqlite3.Connection, start: StartRun) -> None:
+    """Create a queued run and its audit record."""
+    run: Run = start.run
+    connection.execute(
+        _INSERT_RUN,
+        (
+            run.id,
+            run.tenant,
+            run.agent,
+            run.remit_digest,
+            principal_text(run.principal),
+            run.task.text,
+            run.task.digest,
+            run.trace_id,
+            run.created_at_us,
+            run.deadline_us,
+        ),
+    )
+    connection.execute("INSERT INTO audit (body) VALUES (?)", (start.audit,))
+
+
+def begin(connection: sqlite3.Connection, run_id: str, max_concurrent_runs: int, at_us: int) -> bool:
+    """Move a queued or suspended run to running, unless its agent has no free slot.
+
+    Raises: RemitError `run.not_running` where the run cannot begin at all.
+    """
+    row = connection.execute("SELECT tenant, agent, status FROM run WHERE id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise RemitError("run.unknown", f"there is no run {run_id}")
+    tenant, agent, status = row
+    if "running" not in TRANSITIONS[status]:
+        raise RemitError("run.not_running", f"the run is {status}")
+    (running,) = connection.execute(
+        "SELECT count(*) FROM run WHERE tenant = ? AND agent = ? AND status = 'running'", (tenant, agent)
+    ).fetchone()
+    if running >= max_concurrent_runs:
+        return False
+    connection.execute(
+        "UPDATE run SET status = 'running', started_at = coalesce(started_at, ?) WHERE id = ?",
+        (at_us, run_id),
+    )
+    return True
+
+
+def end(connection: sqlite3.Connection, run_id: str, ending: RunEnding, at_us: int) -> bool:
+    """Move a run to where it ends or waits, and record it; False where that is no legal transition."""
+    run_end = ending.end
+    row = connection.execute("SELECT status FROM run WHERE id = ?", (run_id,)).fetchone()
+    if row is None or run_end.status not in TRANSITIONS[row[0]]:
+        return False
+    ended_at = None if run_end.status == "suspended" else at_us
+    connection.execute(
+        _END_RUN, (run_end.status, ended_at, run_end.answer, run_end.code, run_end.message, run_id)
+    )
+    connection.execute("INSERT INTO audit (body) VALUES (?)", (ending.audit,))
+    return True
+
+
+def interrupt(connection: sqlite3.Connection, at_us: int) -> tuple[str, ...]:
+    """End what a dead process left running. Its calls stay open; what they may cost counts as spent."""
+    for seq, held, scopes in connection.execute(
+        "SELECT seq, held, scopes FROM inflight WHERE held > 0"
+    ).fetchall():
+        for scope, _, _ in json.loads(scopes):
+            connection.execute(
+                "UPDATE balance SET held = held - ?, spent = spent + ?, presumed = presumed + ? WHERE scope = ?",
+                (held, held, held, scope),
+            )
+        connection.execute("UPDATE inflight SET held = 0, scopes = '[]' WHERE seq = ?", (seq,))
+    message = "the process that ran it ended"
+    interrupted = []
+    for run_id, agent, trace_id in connection.execute(
+        "SELECT id, agent, trace_id FROM run WHERE status = 'running'"
+    ).fetchall():
+        run_end = RunEnd(status="failed", code="run.interrupted", message=message)
+        body = audit.record(
+            "run.ended",
+            at_us,
+            {"run": run_id, "agent": agent, "status": "failed", "code": "run.interrupted", "trace": trace_id},
+        )
+        end(connection, run_id, RunEnding(end=run_end, audit=body), at_us)
+        interrupted.append(str(run_id))
+    return tuple(interrupted)
+
+
+def request_approval(connection: sqlite3.Connection, approval: Approval, record: bytes) -> Approval:
+    """Store a pending approval, or return the one that stands for the same action."""
+    standing = approval_for(connection, approval.action_digest)
+    if standing is not None:
+        return standing
+    connection.execute(
+        _INSERT_APPROVAL,
+        dataclasses.astuple(approval),
+    )
+    connection.execute("INSERT INTO audit (body) VALUES (?)", (record,))
+    return approval
+
+
+def approval_for(connection: sqlite3.Connection, action_digest: str) -> Approval | None:
+    """The approval of exactly this action."""
+    row = connection.execute(
+        f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE action_digest = ?", (action_digest,)
+    ).fetchone()
+    return None if row is None else approval_from(row)
+
+
+def approval_from(row: tuple[object, ...]) -> Approval:
+    """The approval in a row of `APPROVAL_COLUMNS`."""
+    names = (field.name for field in dataclasses.fields(Approval))
+    return Approval(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
+
+
+def decide_approval(connection: sqlite3.Connection, approval: Approval, record: bytes) -> bool:
+    """Store a person's verdict on a pending approval; False where it is not pending."""
+    changed = connection.execute(
+        "UPDATE approval SET verdict = ?, decided_by = ?, decided_at = ?, reason = ? "
+        "WHERE id = ? AND verdict = 'pending'",
+        (approval.verdict, approval.decided_by, approval.decided_at_us, approval.reason, approval.id),
+    ).rowcount
+    if changed:
+        connection.execute("INSERT INTO audit (body) VALUES (?)", (record,))
+    return changed == 1
+
+
+def set_control(connection: sqlite3.Connection, scope: str, reason: str | None, at_us: int) -> None:
+    """Pause `scope` for `reason`, or resume it where the reason is None."""
+    if reason is None:
+        connection.execute("DELETE FROM control WHERE scope = ?", (scope,))
+    else:
+        connection.execute(
+            "INSERT INTO control VALUES (?, ?, ?) ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason",
+            (scope, reason, at_us),
+        )

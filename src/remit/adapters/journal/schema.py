@@ -1,0 +1,63 @@
+"""Brings a journal's schema up to this version, forward only.
+
+The migration library is imported only when a step is due: it takes half a second, and most starts
+find the schema current.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from remit.core.errors import RemitError
+
+HEAD = "0001"
+"""The newest step in migrations/versions."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def version(connection: sqlite3.Connection) -> str | None:
+    """The step the database stands at; None for a new database."""
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone()
+    if found is None:
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def migrate(path: Path) -> None:
+    """Run the steps that are due on the database at `path`, each in a transaction of its own.
+
+    Raises: RemitError `journal.schema` where the database is newer than this version of Remit.
+    """
+    connection = sqlite3.connect(path)
+    try:
+        current = version(connection)
+    except sqlite3.DatabaseError as error:
+        raise RemitError("journal.unavailable", f"{path} is not a journal", cause=str(error)) from error
+    finally:
+        connection.close()
+    if current == HEAD:
+        return
+    # half a second of import that only a due migration pays for
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from sqlalchemy import create_engine  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise RemitError(
+            "journal.schema", f"the journal {path} is of schema {current}, unknown to this version"
+        )
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.connect() as sql:
+            config.attributes["connection"] = sql
+            command.upgrade(config, "head")
+            sql.commit()
+    finally:
+        engine.dispose()

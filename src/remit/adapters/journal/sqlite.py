@@ -1,0 +1,140 @@
+"""The journal on SQLite: the embedded default.
+
+One writer thread commits in groups, every commit synced before it is acknowledged; reads have a
+connection of their own and see only what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from remit.adapters.journal import admission as commits
+from remit.adapters.journal import reads, runs, schema
+from remit.adapters.journal.writer import BUSY_TIMEOUT_MS, GroupCommitWriter
+from remit.core.approvals import Approval
+from remit.core.errors import RemitError
+from remit.core.runs import RunRecord, RunStatus
+from remit.ports.journal import (
+    Admission,
+    Admitted,
+    AuditEntry,
+    AuditQuery,
+    Balance,
+    CallRecord,
+    Completion,
+    Misfit,
+    Recorded,
+    RunEnding,
+    Settled,
+    StartRun,
+)
+from remit.ports.services import Clock
+
+T = TypeVar("T")
+
+
+class SqliteJournal:
+    """The `Journal` port on one SQLite file. Belongs to the event loop it was opened in."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._writer = GroupCommitWriter(path)
+        self._reader: sqlite3.Connection | None = None
+        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="remit-journal-read")
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock) -> SqliteJournal:
+        """Open or create the journal at `path`, its schema brought up to date.
+
+        Raises: RemitError `journal.unavailable`, `journal.schema`.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            schema.migrate(path)
+            return cls(path, clock)
+        except (OSError, sqlite3.Error) as error:
+            raise RemitError("journal.unavailable", f"{path} cannot be opened", cause=str(error)) from error
+
+    def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]:
+        return self._writer.submit(lambda sql: commits.admit(sql, admission, self._clock.now_us()))
+
+    def complete(self, completion: Completion) -> Future[Settled]:
+        return self._writer.submit(lambda sql: commits.complete(sql, completion))
+
+    def refuse(self, audit: bytes) -> Future[None]:
+        return self._writer.submit(lambda sql: _append(sql, audit))
+
+    def create_run(self, start: StartRun) -> Future[None]:
+        return self._writer.submit(lambda sql: runs.create(sql, start))
+
+    def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
+        return self._writer.submit(lambda sql: runs.begin(sql, run_id, max_concurrent_runs, at_us))
+
+    def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
+        return self._writer.submit(lambda sql: runs.end(sql, run_id, ending, at_us))
+
+    def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
+        return self._writer.submit(lambda sql: runs.interrupt(sql, at_us))
+
+    def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
+        return self._writer.submit(lambda sql: runs.request_approval(sql, approval, audit))
+
+    def decide_approval(self, approval: Approval, audit: bytes) -> Future[bool]:
+        return self._writer.submit(lambda sql: runs.decide_approval(sql, approval, audit))
+
+    def set_control(self, scope: str, paused: bool, reason: str, at_us: int, audit: bytes) -> Future[None]:
+        def operation(sql: sqlite3.Connection) -> None:
+            runs.set_control(sql, scope, reason if paused else None, at_us)
+            _append(sql, audit)
+
+        return self._writer.submit(operation)
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        return await self._read(lambda sql: reads.run_record(sql, run_id))
+
+    async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]:
+        return await self._read(lambda sql: reads.run_records(sql, status, limit))
+
+    async def calls(self, run_id: str) -> Sequence[CallRecord]:
+        return await self._read(lambda sql: reads.call_records(sql, run_id))
+
+    async def approval_for(self, action_digest: str) -> Approval | None:
+        return await self._read(lambda sql: runs.approval_for(sql, action_digest))
+
+    async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]:
+        return await self._read(lambda sql: reads.audit_entries(sql, query))
+
+    async def balances(self, prefix: str = "") -> Sequence[Balance]:
+        return await self._read(lambda sql: reads.balances(sql, prefix))
+
+    async def close(self) -> None:
+        await self._writer.close()
+        self._reading.shutdown(wait=True)
+        if self._reader is not None:
+            self._reader.close()
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        def read() -> T:
+            if self._reader is None:
+                self._reader = sqlite3.connect(
+                    f"file:{self._path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                )
+                self._reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            return query(self._reader)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reading, read)
+        except sqlite3.Error as error:
+            raise RemitError("journal.unavailable", "the journal cannot be read", cause=str(error)) from error
+
+
+def _append(sql: sqlite3.Connection, audit: bytes) -> None:
+    sql.execute("INSERT INTO audit (body) VALUES (?)", (audit,))

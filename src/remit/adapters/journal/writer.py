@@ -1,0 +1,154 @@
+"""One thread writes; what waits while it writes goes into the next commit together.
+
+A future is set only after the commit that holds its operation is on disk. One operation's error
+undoes that operation alone. At most one batch is outstanding, and one wake-up of the event loop
+acknowledges all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeAlias
+
+from remit.core.errors import RemitError
+
+Operation: TypeAlias = Callable[[sqlite3.Connection], Any]
+_Job: TypeAlias = tuple[Operation, "asyncio.Future[Any]"]
+_Result: TypeAlias = tuple[Any, BaseException | None]
+
+BATCH_MAX = 512
+BUSY_TIMEOUT_MS = 10_000
+
+
+def open_connection(path: Path) -> sqlite3.Connection:
+    """A connection for writing: write-ahead log, every commit synced to disk."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    return connection
+
+
+class GroupCommitWriter:
+    """Runs operations on one SQLite database, each atomic and durable. Belongs to one event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = open_connection(path)
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._waiting: list[_Job] = []
+        self._writing = False
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="remit-journal", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation) -> asyncio.Future[Any]:
+        """Run `operation` in the next commit. The future holds its result once that commit is on disk.
+
+        Raises: RemitError `journal.unavailable` after `close`, or in a forked child.
+        """
+        if self._closed or os.getpid() != self._pid:
+            raise RemitError("journal.unavailable", "the journal is closed, or belongs to another process")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((operation, future))
+        if not self._writing:
+            # hand over at the end of this turn of the loop, so that one turn's operations share a commit
+            self._writing = True
+            self._idle.clear()
+            self._loop.call_soon(self._hand_over)
+        return future
+
+    async def close(self) -> None:
+        """Finish everything that was accepted, then let go of the database."""
+        self._closed = True
+        await self._idle.wait()
+        if self._thread.is_alive():
+            self._batches.put(None)
+            await asyncio.to_thread(self._thread.join)
+        self._connection.close()
+
+    def _hand_over(self) -> None:
+        batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+        self._batches.put(batch)
+
+    def _acknowledge(self, batch: list[_Job], results: list[_Result]) -> None:
+        for (_, future), (value, error) in zip(batch, results, strict=True):
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+        if self._waiting:
+            self._hand_over()
+        else:
+            self._writing = False
+            self._idle.set()
+
+    def _work(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            results = self._commit(batch)
+            try:
+                self._loop.call_soon_threadsafe(self._acknowledge, batch, results)
+            except RuntimeError:
+                return  # the loop is closed: nobody is left to hear of it; what is committed stands
+
+    def _commit(self, batch: list[_Job]) -> list[_Result]:
+        """Run a batch in one transaction. An error of the commit itself fails every operation."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = [_attempt(connection, operation, alone=len(batch) == 1) for operation, _ in batch]
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+            return results
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing of the batch is on disk
+            _rollback(connection)
+            return [(None, _unavailable(error))] * len(batch)
+
+
+def _attempt(connection: sqlite3.Connection, operation: Operation, *, alone: bool) -> _Result:
+    """Run one operation so that its failure undoes only itself.
+
+    Raises where the whole transaction is lost, so that no other operation is reported as written.
+    """
+    if not alone:
+        connection.execute("SAVEPOINT operation")
+    try:
+        value = operation(connection)
+    except Exception as error:
+        if not connection.in_transaction:
+            raise  # SQLite gave up the transaction by itself (disk full, I/O error)
+        if alone:
+            connection.execute("ROLLBACK")
+        else:
+            connection.execute("ROLLBACK TO operation")
+            connection.execute("RELEASE operation")
+        return None, error if isinstance(error, RemitError) else _unavailable(error)
+    if not alone:
+        connection.execute("RELEASE operation")
+    return value, None
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.rollback()
+
+
+def _unavailable(error: BaseException) -> RemitError:
+    if isinstance(error, RemitError):
+        return error
+    failure = RemitError("journal.unavailable", "the journal could not be written", cause=str(error))
+    failure.__cause__ = error
+    return failure
