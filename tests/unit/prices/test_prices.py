@@ -1,0 +1,226 @@
+"""The price book: exact, never below what is billed, never zero for what it does not know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+
+import pytest
+from genai_prices import Usage as TableUsage
+from genai_prices import calc_price
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remit.adapters.prices import PriceBook, Rates, Tier
+from remit.adapters.prices.rates import dearest
+from remit.core.errors import RemitError
+from remit.core.messages import Usage
+
+SONNET = "claude-sonnet-4-20260514"
+NO_DATES = ("claude-sonnet-4-5", "claude-haiku-5-5", "gpt-5.4", "gpt-6-sol", "gpt-4o", "claude-opus-4-1")
+tokens = st.integers(0, 2_000_000)
+usages = st.builds(
+    Usage, input_tokens=tokens, output_tokens=tokens, cache_read_tokens=tokens, cache_write_tokens=tokens
+)
+
+
+@dataclass
+class FixedClock:
+    at_us: int
+
+    def now_us(self) -> int:
+        return self.at_us
+
+    def monotonic_ns(self) -> int:
+        return self.at_us * 1000
+
+    def entropy(self, size: int) -> bytes:
+        return bytes(size)
+
+
+BOOK = PriceBook(None)
+
+
+@st.composite
+def rates(draw: st.DrawFn) -> Rates:
+    starts = sorted(draw(st.sets(st.integers(0, 2_000_000), max_size=3)))
+    cents = st.integers(0, 10**12)
+    return Rates(
+        tiers=tuple(
+            Tier(
+                above_input_tokens=start,
+                input=draw(cents),
+                output=draw(cents),
+                cache_read=draw(cents),
+                cache_write=draw(cents),
+                cache_write_1h=draw(cents),
+            )
+            for start in (-1, *starts)
+        )
+    )
+
+
+def test_the_model_of_the_governance_file_has_its_price() -> None:
+    assert BOOK.cost(SONNET, Usage(input_tokens=1_000_000)) == 3_000_000_000
+    assert BOOK.cost(SONNET, Usage(output_tokens=1_000_000)) == 15_000_000_000
+    assert BOOK.cost(SONNET, Usage(cache_read_tokens=1_000_000)) == 300_000_000
+    assert BOOK.cost(SONNET, Usage(cache_write_tokens=1_000_000)) == 3_750_000_000
+    assert BOOK.worst_cost(SONNET, 1_000_000, 0) == 6_000_000_000
+    assert BOOK.explain(SONNET).source == "prices.yaml"
+
+
+def test_a_listed_model_does_not_pay_for_the_import_of_the_public_table() -> None:
+    code = (
+        "import sys; from remit.adapters.prices import PriceBook;"
+        f"PriceBook(None).worst_cost('{SONNET}', 1, 1); sys.exit('genai_prices' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "model", ["", "nobody-1", "claude-zzz", "whisper-1", "text-embedding-3-small", "moderation"]
+)
+def test_what_has_no_price_is_refused_and_named(model: str) -> None:
+    for ask in (
+        lambda: BOOK.cost(model, Usage(input_tokens=1)),
+        lambda: BOOK.worst_cost(model, 1, 1),
+        lambda: BOOK.explain(model),
+    ):
+        with pytest.raises(RemitError) as caught:
+            ask()
+        assert caught.value.code == "price.unknown"
+        assert repr(model) in caught.value.message
+
+
+@given(usage=usages, model=st.sampled_from([SONNET, *NO_DATES]))
+@settings(max_examples=60, deadline=None)
+def test_no_cost_is_above_the_worst_cost_of_its_bounds(usage: Usage, model: str) -> None:
+    cost = BOOK.cost(model, usage)
+    assert 0 <= cost <= BOOK.worst_cost(model, usage.prompt_tokens, usage.output_tokens)
+
+
+@given(table=rates(), usage=usages, more_in=tokens, more_out=tokens)
+@settings(max_examples=100)
+def test_worst_cost_bounds_every_call_within_it_and_grows_with_its_bounds(
+    table: Rates, usage: Usage, more_in: int, more_out: int
+) -> None:
+    exact = table.worst_cost(usage.prompt_tokens, usage.output_tokens)
+    wider = table.worst_cost(usage.prompt_tokens + more_in, usage.output_tokens + more_out)
+    assert 0 <= table.cost(usage) <= exact <= wider
+
+
+@given(usage=usages, more=usages, model=st.sampled_from([SONNET, *NO_DATES]))
+@settings(max_examples=60, deadline=None)
+def test_more_tokens_never_cost_less(usage: Usage, more: Usage, model: str) -> None:
+    assert BOOK.cost(model, usage + more) >= BOOK.cost(model, usage)
+
+
+@given(usage=usages, model=st.sampled_from(NO_DATES))
+@settings(max_examples=60, deadline=None)
+def test_the_public_tables_own_arithmetic_gives_the_same(usage: Usage, model: str) -> None:
+    # Its input_tokens include the cached ones; ours exclude them.
+    theirs = calc_price(
+        TableUsage(
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+        ),
+        model,
+    ).total_price
+    nano = int((theirs * 10**9).to_integral_value(rounding=ROUND_CEILING))
+    assert BOOK.cost(model, usage) == nano
+
+
+@given(tables=st.lists(rates(), min_size=1, max_size=3), usage=usages)
+@settings(max_examples=60)
+def test_the_dearest_rates_are_never_below_any_of_theirs(tables: list[Rates], usage: Usage) -> None:
+    top = dearest(tuple(tables))
+    assert all(top.cost(usage) >= each.cost(usage) for each in tables)
+
+
+def test_a_dated_price_holds_from_its_day_and_the_hold_covers_a_change_soon_after() -> None:
+    day = 1_749_513_600_000_000  # 2025-06-10, when o3 fell from 10 to 2 dollars
+    million = Usage(input_tokens=1_000_000)
+    before = PriceBook(None, FixedClock(day - 1))
+    after = PriceBook(None, FixedClock(day))
+    assert before.cost("o3", million) == 10_000_000_000
+    assert after.cost("o3", million) == 2_000_000_000
+    assert before.worst_cost("o3", 1_000_000, 0) == 10_000_000_000
+    assert after.worst_cost("o3", 1_000_000, 0) == 2_000_000_000
+    assert PriceBook(None).cost("o3", million) == 10_000_000_000  # no clock: the dearest
+
+
+def test_prices_follow_the_clock_while_the_book_is_open() -> None:
+    clock = FixedClock(1_749_513_600_000_000 - 1)
+    book = PriceBook(None, clock)
+    assert book.cost("o3", Usage(input_tokens=1_000_000)) == 10_000_000_000
+    clock.at_us += 1
+    assert book.cost("o3", Usage(input_tokens=1_000_000)) == 2_000_000_000
+
+
+def test_the_override_file_comes_first_and_is_read_digit_for_digit(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"models:\n  {SONNET}: {{input: 0.1, output: 0.000000003}}\n  gpt-4o: {{input: 1, output: 2}}\n"
+        "  local: {input: 0, output: 0}\n"
+        "  long:\n    input: 1\n    output: 1\n    long_context:\n"
+        "      - {above_input_tokens: 10, input: 2, output: 3}\n"
+    )
+    book = PriceBook(path)
+    assert book.cost(SONNET, Usage(input_tokens=3)) == 300
+    assert book.cost(SONNET, Usage(output_tokens=1)) == 1  # rounded up, never to zero
+    assert book.cost("gpt-4o", Usage(input_tokens=1)) == 1000
+    assert book.cost("local", Usage(input_tokens=9)) == 0  # said so in the file
+    assert book.cost("long", Usage(input_tokens=10)) == 10_000
+    assert book.cost("long", Usage(input_tokens=11, output_tokens=1)) == 25_000
+    assert book.explain("gpt-4o").source == str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        ("models:\n  a: {input: 1}\n", "config.missing_key", 2),
+        ("models:\n  a:\n    input: 1\n    output: -1\n", "config.out_of_range", 4),
+        ("models:\n  a:\n    input: 1\n    output: .nan\n", "config", 4),
+        ("models:\n  a:\n    input: 1\n    output: .inf\n", "config", 4),
+        ("models:\n  a:\n    input: '1'\n    output: 1\n", "config.wrong_type", 3),
+        ("models:\n  a:\n    input: true\n    output: 1\n", "config.wrong_type", 3),
+        ("models:\n  a:\n    input: 1\n    output: 1\n    outptu: 1\n", "config.unknown_key", 5),
+        ("models:\n  a: {input: 1, output: 1}\n  a: {input: 0, output: 0}\n", "config.syntax", 3),
+        ("models: [\n", "config.syntax", 2),
+        ("models: &x {a: {input: 1, output: 1}}\nother: *x\n", "config.syntax", 1),
+        (
+            "models:\n  a:\n    input: 1\n    output: 1\n    long_context:\n"
+            "      - {above_input_tokens: 5, input: 1, output: 1}\n"
+            "      - {above_input_tokens: 5, input: 1, output: 1}\n",
+            "config.out_of_range",
+            7,
+        ),
+        ("", "config.wrong_type", 1),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, code: str, line: int) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(RemitError) as caught:
+        PriceBook(path)
+    assert caught.value.code.startswith(code)
+    assert caught.value.message.startswith(f"mine.yaml:{line}:")
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RemitError) as caught:
+        PriceBook(tmp_path / "none.yaml")
+    assert caught.value.code == "config.missing"
+
+
+def test_costs_round_up_once_and_not_per_part(tmp_path: Path) -> None:
+    path = tmp_path / "fine.yaml"
+    path.write_text("models:\n  m: {input: 0.0003, output: 0.0003}\n")
+    usage = Usage(input_tokens=1, output_tokens=1)  # 0.3 + 0.3 nano-USD
+    assert PriceBook(path).cost("m", usage) == 1
+    assert Decimal(PriceBook(path).cost("m", usage)) >= Decimal("0.6")
