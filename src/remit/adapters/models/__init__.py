@@ -1,0 +1,6 @@
+"""Model providers behind the `Model` port: one attempt a call, every failure an `EffectFailed`."""
+
+from remit.adapters.models.anthropic_model import AnthropicModel
+from remit.adapters.models.router import ModelRouter
+
+__all__ = ["AnthropicModel", "ModelRouter"]

@@ -1,0 +1,31 @@
+"""A router sends a call to the provider of its model; a model of no provider is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from remit.core.errors import RemitError
+from remit.core.messages import ModelReply, ModelRequest
+from remit.ports.effects import Model
+
+
+class ModelRouter:
+    """The `Model` that picks a provider by patterns of model names, such as `claude-*`; the first fits."""
+
+    def __init__(self, providers: Mapping[str, Model]) -> None:
+        self._providers = dict(providers)
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """The reply of the model's provider. Raises: EffectFailed; RemitError `model.no_provider`."""
+        return await self.provider(request.model).complete(request)
+
+    def provider(self, model: str) -> Model:
+        """The provider of `model`. Raises: RemitError `model.no_provider`."""
+        for pattern, provider in self._providers.items():
+            if fnmatchcase(model, pattern):
+                return provider
+        known = ", ".join(self._providers) or "none"
+        raise RemitError(
+            "model.no_provider", f"no provider serves the model {model!r}", cause=f"served: {known}"
+        )

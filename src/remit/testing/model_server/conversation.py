@@ -1,0 +1,122 @@
+"""A conversation as scripts see it, in no protocol's dialect; and what a script answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CONTEXT_MARK = "\n\nContext (JSON):\n"
+"""What stands between the task and the caller's context in the first user message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """One request. `results[i]` holds the tool results that came after the i-th assistant message.
+
+    `digest` tells requests apart: the same request sent again has the same.
+    """
+
+    model: str
+    task: str
+    context: Mapping[str, Any] | None
+    tools: frozenset[str]
+    results: tuple[tuple[Any, ...], ...]
+    digest: str
+
+    @property
+    def turn(self) -> int:
+        """How many turns the assistant has taken."""
+        return len(self.results)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A tool call that the script makes."""
+
+    tool: str
+    args: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A turn to answer with, `delay_s` later."""
+
+    text: str
+    calls: tuple[Call, ...]
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error to answer with. `body` is sent as it is, instead of the protocol's error body."""
+
+    status: int
+    type: str
+    message: str
+    retry_after_s: int | None = None
+    body: str | None = None
+    delay_s: float = 0.0
+
+
+class BadRequest(Exception):
+    """The request is not one that the provider would take."""
+
+    def __init__(self, message: str, *, status: int = 400, kind: str = "invalid_request_error") -> None:
+        super().__init__(message)
+        self.failure = Failure(status=status, type=kind, message=message)
+
+
+def split_task(text: str) -> tuple[str, Mapping[str, Any] | None]:
+    """The task and the caller's context in the first user message; None where there is no context."""
+    task, mark, tail = text.partition(CONTEXT_MARK)
+    if not mark:
+        return text, None
+    try:
+        context = json.loads(tail)
+    except ValueError:
+        return text, None
+    return (task, context) if isinstance(context, dict) else (text, None)
+
+
+def read_result(content: str, is_error: bool) -> Any:
+    """A tool result as a value: parsed where it is JSON; an error always has an `error` field."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        value = content
+    if is_error and not (isinstance(value, dict) and "error" in value):
+        return {"error": {"code": "", "message": value, "rule": "", "remedy": ""}}
+    return value
+
+
+_STOP_WORDS = (
+    "a about all am an and any are as ask asked asks at be been but by can cannot could did do does for from"
+    " get give got had has have he her him his how i if in into is it its just let like me my need no not of"
+    " on or our out please say says she should so some tell than that the their them then there they this to"
+    " told us want was we were what when where which who whom why will with would you your"
+)
+_WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+
+
+def task_words(task: str) -> str:
+    """The words of the task that carry meaning, in order, each once, at most twelve: a search query.
+
+    Where no word does, the task itself.
+    """
+    stop_words = _STOP_WORDS.split()
+    words = dict.fromkeys(word.lower() for word in _WORD.findall(task))
+    return " ".join([word for word in words if word not in stop_words][:12]) or task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What references can name at one turn."""
+
+    task: str
+    context: Mapping[str, Any]
+    match: Mapping[str, str]
+    tools: frozenset[str]
+    results: tuple[Any, ...] = field(default=())

@@ -1,0 +1,209 @@
+"""Scripts: what a scripted model says and calls, turn by turn, in YAML, strict, errors with their line.
+
+A script that could end before its last turn, or run past it, does not load.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from remit.adapters.prices import yaml_source
+from remit.adapters.prices.yaml_source import YamlSource
+from remit.core.errors import RemitError
+from remit.testing.model_server import references
+
+CODE = "script.invalid"
+DEPTH_MAX = 8
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ScriptError(_Strict):
+    """Fail `times` times, then go on. `body`: these very bytes instead of the protocol's error body."""
+
+    status: int = Field(default=500, ge=200, le=599)
+    type: str = "api_error"
+    message: str = "scripted error"
+    retry_after_s: int | None = Field(default=None, ge=0)
+    times: int | Literal["always"] = 1
+    body: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_body(self) -> ScriptError:
+        if self.status < 400 and self.body is None:
+            raise ValueError("a status below 400 is no error unless it has a body")
+        if self.times != "always" and self.times < 1:
+            raise ValueError("times must be at least 1, or always")
+        return self
+
+
+class ScriptCall(_Strict):
+    """A tool call; texts within `args` may hold references."""
+
+    tool: str = Field(min_length=1)
+    args: Any = Field(default_factory=dict)
+
+    @field_validator("args")
+    @classmethod
+    def _references_are_readable(cls, value: Any) -> Any:
+        references.check(value)
+        return value
+
+
+class Step(_Strict):
+    """One answer of the model: a text, tool calls or both, `after` so many seconds."""
+
+    say: str = ""
+    call: list[ScriptCall] = []
+    after: float = Field(default=0.0, ge=0, le=3600, strict=False)
+    error: ScriptError | None = None
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Step:
+        references.check(self.say)
+        fails = self.error is not None and self.error.times == "always"
+        if not self.say and not self.call and not fails:
+            raise ValueError("a turn must say or call something, or always fail")
+        return self
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing can follow."""
+        return not self.call
+
+
+class Branch(_Strict):
+    """The turns `then` where the condition holds, else the turns `else`; nothing follows a branch."""
+
+    when: str
+    then: list[Turn] = Field(min_length=1)
+    otherwise: list[Turn] = Field(min_length=1, alias="else")
+
+    @field_validator("when")
+    @classmethod
+    def _condition_is_readable(cls, value: str) -> str:
+        references.check_path(value.removeprefix("not "))
+        return value
+
+
+def _turn_kind(value: Any) -> str:
+    return "branch" if isinstance(value, Branch) or (isinstance(value, dict) and "when" in value) else "step"
+
+
+Turn = Annotated[
+    Annotated[Step, Tag("step")] | Annotated[Branch, Tag("branch")],
+    Discriminator(_turn_kind),
+]
+
+
+class Script(_Strict):
+    """One scripted model: used for tasks that `match` finds, or where nothing else does (`default`)."""
+
+    name: str = Field(min_length=1)
+    match: str | None = None
+    default: bool = False
+    turns: list[Turn] = Field(min_length=1)
+
+    @field_validator("match")
+    @classmethod
+    def _pattern_compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Script:
+        if (self.match is None) is not self.default:
+            raise ValueError("a script has either match or default: true")
+        _check_turns(self.turns, "turns", 0)
+        return self
+
+
+Branch.model_rebuild()
+Script.model_rebuild()
+
+
+def _check_turns(turns: Sequence[Step | Branch], place: str, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise ValueError(f"{place}: branches are nested deeper than {DEPTH_MAX}")
+    for index, turn in enumerate(turns):
+        last = index == len(turns) - 1
+        here = f"{place}[{index}]"
+        if isinstance(turn, Branch):
+            if not last:
+                raise ValueError(f"{here}: turns after a branch are never reached; put them into it")
+            _check_turns(turn.then, f"{here}.then", depth + 1)
+            _check_turns(turn.otherwise, f"{here}.else", depth + 1)
+        elif turn.ends and not last:
+            raise ValueError(
+                f"{here}: a turn without a call ends the run; the turns after it are never reached"
+            )
+        elif last and not turn.ends:
+            raise ValueError(f"{here}: the last turn calls a tool, so another turn must follow")
+
+
+def load_script(path: Path) -> Script:
+    """The script in the YAML file at `path`. Raises: RemitError `script.invalid` with `file:line`."""
+    return _script(yaml_source.read(path, CODE))
+
+
+def load_scripts(folder: Path) -> tuple[Script, ...]:
+    """Every `*.yaml` script in `folder`, by file name. Raises: RemitError `script.invalid`."""
+    if not folder.is_dir():
+        raise RemitError(CODE, f"{folder} is not a folder of scripts")
+    return tuple(load_script(path) for path in sorted(folder.glob("*.yaml")))
+
+
+def packaged_default() -> Script:
+    """The script that answers where no other matches."""
+    name = "default_script.yaml"
+    return _script(yaml_source.parse(files(__package__).joinpath(name).read_bytes(), name, CODE))
+
+
+def arrange(scripts: Sequence[Script]) -> tuple[Script, ...]:
+    """`scripts` with the default last, the packaged one where they have none.
+
+    Raises: RemitError `script.invalid` where a name or the default stands twice.
+    """
+    names: set[str] = set()
+    for script in scripts:
+        if script.name in names:
+            raise RemitError(CODE, f"two scripts are called {script.name!r}")
+        names.add(script.name)
+    defaults = [script for script in scripts if script.default]
+    if len(defaults) > 1:
+        raise RemitError(CODE, f"two scripts are the default: {defaults[0].name!r}, {defaults[1].name!r}")
+    matching = [script for script in scripts if not script.default]
+    return (*matching, *(defaults or [packaged_default()]))
+
+
+def _script(source: YamlSource) -> Script:
+    try:
+        return Script.model_validate(source.value)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = [step for step in detail["loc"] if step not in ("step", "branch")]
+        message = f"{source.place(path)}: {detail['msg'].removeprefix('Value error, ')}"
+        if path:
+            message = f"{source.place(path)}: {path[-1]}: {detail['msg'].removeprefix('Value error, ')}"
+        raise RemitError(CODE, message) from error
