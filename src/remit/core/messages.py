@@ -67,6 +67,17 @@ class ToolOffer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPrefix:
+    """The first `messages` messages of a request, with system and tools, are at most `tokens` tokens.
+
+    Known from the provider's own usage of the call before.
+    """
+
+    messages: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
     """One call of a model. `max_output_tokens` is always explicit: the cost is held from it."""
 
@@ -75,6 +86,7 @@ class ModelRequest:
     messages: tuple[Message, ...]
     tools: tuple[ToolOffer, ...]
     max_output_tokens: int
+    known_prefix: KnownPrefix | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,7 @@ class GroupCommitWriter:
             if connection.in_transaction:
                 connection.execute("COMMIT")
             return results
-        except Exception as error:  # noqa: BLE001 - whatever it was, nothing of the batch is on disk
+        except Exception as error:  # whatever it was, nothing of the batch is on disk
             _rollback(connection)
             return [(None, _unavailable(error))] * len(batch)
 

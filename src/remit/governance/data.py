@@ -1,0 +1,97 @@
+"""Data classes at work: what a result may show, and how much of it.
+
+Classes come from the tool's declaration; what is not permitted is masked, or left out, with a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from remit.core import canonical
+from remit.core.canonical import Json
+from remit.core.decisions import Constraints
+from remit.core.labels import DATA_CLASSES, DataClass
+from remit.core.tools import ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanResult:
+    """A tool's result as the model may see it."""
+
+    value: Json
+    classes: tuple[DataClass, ...]
+    truncated: bool
+    records: int | None
+
+
+def clean(value: Json, tool: ToolSpec, constraints: Constraints) -> CleanResult:
+    """A copy of `value` within `constraints`: cut, capped, its denied fields masked, denied records gone.
+
+    Raises: RemitError `value.invalid` where `value` is not plain JSON.
+    """
+    value, truncated = canonical.bounded(value, constraints.output_bytes_max)
+    classes: set[DataClass] = set(tool.classes)
+    if tool.field_classes:
+        value = _masked(value, tool.field_classes, constraints.denied_classes, classes)
+    records = _records(value, tool)
+    if records is not None:
+        kept = _permitted(records, tool, constraints.denied_classes, classes)
+        if constraints.records_max is not None and len(kept) > constraints.records_max:
+            kept = kept[: constraints.records_max]
+            truncated = True
+        if len(kept) != len(records):
+            value = kept if tool.records == "" else {**value, tool.records: kept}
+        records = kept
+    return CleanResult(
+        value=value,
+        classes=tuple(name for name in DATA_CLASSES if name in classes),
+        truncated=truncated,
+        records=None if records is None else len(records),
+    )
+
+
+def _records(value: Json, tool: ToolSpec) -> list[Json] | None:
+    if tool.records is None:
+        return None
+    found = value if tool.records == "" else value.get(tool.records) if isinstance(value, Mapping) else None
+    return found if isinstance(found, list) else None
+
+
+def _permitted(
+    records: list[Json], tool: ToolSpec, denied: frozenset[DataClass], classes: set[DataClass]
+) -> list[Json]:
+    if tool.record_class_field is None:
+        return records
+    kept = []
+    for record in records:
+        data_class = record.get(tool.record_class_field) if isinstance(record, Mapping) else None
+        # a record of no class, or of one that nobody declared, is as secret as the most secret class
+        if data_class not in DATA_CLASSES:
+            if denied:
+                continue
+        elif data_class in denied:
+            continue
+        else:
+            classes.add(data_class)
+        kept.append(record)
+    return kept
+
+
+def _masked(
+    value: Json, field_classes: Mapping[str, DataClass], denied: frozenset[DataClass], classes: set[DataClass]
+) -> Json:
+    if isinstance(value, list):
+        return [_masked(item, field_classes, denied, classes) for item in value]
+    if not isinstance(value, dict):
+        return value
+    masked = {}
+    for key, item in value.items():
+        data_class = field_classes.get(key)
+        if data_class is not None and data_class in denied:
+            masked[key] = f"[redacted: {data_class}]"
+            continue
+        if data_class is not None:
+            classes.add(data_class)
+        masked[key] = _masked(item, field_classes, denied, classes)
+    return masked

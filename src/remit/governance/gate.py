@@ -1,0 +1,343 @@
+"""The one door: every effect an agent wants passes `Gate.perform`, and nothing goes round it.
+
+It decides, records and holds the money in one commit, then acts, then records the outcome and settles
+in one commit. What it cannot decide it denies; what it cannot record it does not do; what nobody can
+know it calls unknown and never does again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from remit.core import canonical
+from remit.core.actions import Action, ModelCall, Release, ToolCall
+from remit.core.decisions import Decision
+from remit.core.errors import RemitError
+from remit.core.outcomes import Failed, Outcome, Refused, Suspended, Unknown
+from remit.core.runs import Run, RunEnd
+from remit.core.tools import ToolSpec
+from remit.governance import approvals, budget, limits, records, results
+from remit.governance.results import Attempted
+from remit.governance.rules import Rules
+from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
+from remit.ports.journal import (
+    Admission,
+    Admitted,
+    Completion,
+    Journal,
+    Misfit,
+    Recorded,
+    RunEnding,
+    Settled,
+    Window,
+)
+from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, ThresholdCrossed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernedRun:
+    """A run, the rules it began under, and the number of its attempt."""
+
+    run: Run
+    rules: Rules
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateServices:
+    """What the gate needs beside the effects."""
+
+    journal: Journal
+    prices: Prices
+    clock: Clock
+    telemetry: Telemetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """The effect ports. Nobody but the gate is given them."""
+
+    model: Model
+    tools: ToolHost
+
+
+_MISFITS = {
+    "rate": ("rate.limited", "rate_limits"),
+    "budget": ("budget.exhausted", "cost_controls"),
+    "paused": ("agent.paused", "name"),
+    "approval": ("approval.invalid", "approvals"),
+    "run": ("run.not_running", "name"),
+    "conflict": ("action.conflict", "name"),
+    "in_flight": ("action.in_flight", "name"),
+}
+
+
+class Gate:
+    """Performs actions within their remit. It alone holds the effect ports."""
+
+    def __init__(self, services: GateServices, effects: Effects) -> None:
+        self._journal = services.journal
+        self._prices = services.prices
+        self._clock = services.clock
+        self._telemetry = services.telemetry
+        self._effects = effects
+
+    async def perform(self, action: Action, governed: GovernedRun) -> Outcome:
+        """Decide, record, do and record `action`; say what became of it. Raises only cancellation."""
+        started_us = self._clock.now_us()
+        began_ns = self._clock.monotonic_ns()
+        decision = self._decide(action, governed)
+        outcome: Outcome = Failed(code="effect.cancelled", message="the run was cancelled")
+        try:
+            decision, outcome = await self._carry_out(action, governed, decision, started_us)
+            return outcome
+        finally:
+            self._telemetry.emit(
+                EffectEnded(
+                    run=governed.run,
+                    action=action,
+                    attempt=governed.attempt,
+                    decision=decision,
+                    outcome=outcome,
+                    started_us=started_us,
+                    duration_us=(self._clock.monotonic_ns() - began_ns) // 1000,
+                )
+            )
+
+    def _decide(self, action: Action, governed: GovernedRun) -> Decision:
+        try:
+            return governed.rules.decide(action)
+        except Exception as error:
+            return _denial("policy.error", f"a rule failed with {type(error).__name__}, which denies")
+
+    async def _carry_out(
+        self, action: Action, governed: GovernedRun, decision: Decision, at_us: int
+    ) -> tuple[Decision, Outcome]:
+        """The action's outcome, and the decision that led to it."""
+        approval_id = None
+        if decision.effect == "require_approval":
+            verdict = await self._approval(action, governed, decision)
+            if isinstance(verdict, Suspended):
+                return decision, verdict
+            decision, approval_id = verdict
+        if decision.effect != "allow" and approval_id is None:
+            return decision, await self._refuse(action, governed, decision, at_us)
+        try:
+            admission = self._admission(action, governed, decision, approval_id, at_us)
+            admitted = await self._admit(admission)
+        except Exception as error:
+            denial = _denial_of(error, governed)
+            return denial, await self._refuse(action, governed, denial, at_us)
+        if isinstance(admitted, Misfit):
+            denial = _denial_of_misfit(admitted, governed)
+            return denial, await self._refuse(action, governed, denial, at_us)
+        if isinstance(admitted, Recorded):
+            return decision, self._replay(action, admitted)
+        return decision, await self._perform_admitted(action, governed, decision)
+
+    async def _approval(
+        self, action: Action, governed: GovernedRun, decision: Decision
+    ) -> Suspended | tuple[Decision, str | None]:
+        """Suspended until a person decides; else the decision and the id of the approval to use up."""
+        try:
+            standing = await self._journal.approval_for(action.digest)
+            if standing is None:
+                requirement = governed.rules.requirement(decision.rule)
+                asked, record = approvals.request(action, governed.run, requirement, self._clock)
+                standing = await self._journal.request_approval(asked, record)
+        except Exception as error:
+            return _denial_of(error, governed), None
+        now_us = self._clock.now_us()
+        if approvals.is_pending(standing, now_us):
+            return Suspended(approval_id=standing.id, decision=decision)
+        objection = approvals.objection(standing, governed.run.remit_digest, now_us)
+        # an approval that was used is let through to the journal, which knows the outcome it was used for
+        if objection is not None and standing.used_at_us is None:
+            return approvals.refusal_of(decision, *objection), None
+        return decision, standing.id
+
+    def _admission(
+        self, action: Action, governed: GovernedRun, decision: Decision, approval_id: str | None, at_us: int
+    ) -> Admission:
+        """Everything that must hold, and be taken, for the effect. Raises: RemitError `price.unknown`."""
+        run, rules = governed.run, governed.rules
+        amount = 0
+        windows: tuple[Window, ...] = ()
+        if isinstance(action, ModelCall):
+            amount = self._prices.worst_cost(action.resource, *budget.call_bounds(action))
+        elif isinstance(action, ToolCall):
+            tool = rules.tools[action.resource]
+            amount = tool.price_nano_usd
+            windows = limits.windows(run, tool, rules.limits(tool.name), action)
+        return Admission(
+            action_id=action.id,
+            action_digest=action.digest,
+            run_id=run.id,
+            remit_digest=run.remit_digest,
+            kind=action.kind,
+            resource=action.resource,
+            at_us=at_us,
+            control_scopes=control_scopes(run, action),
+            windows=windows,
+            holds=budget.holds(run, rules.remit, at_us) if amount else (),
+            amount_nano_usd=amount,
+            approval_id=approval_id,
+            intent=records.intent(run, action, decision, amount, at_us),
+        )
+
+    async def _admit(self, admission: Admission) -> Admitted | Recorded | Misfit:
+        """The journal's verdict. Who is cancelled while it is given leaves no intent open behind."""
+        future = self._journal.admit(admission)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # the commit may be under way, or done and not yet heard of: either way nobody will perform it
+            future.add_done_callback(lambda done: self._withdraw(done, admission))
+            raise
+
+    def _withdraw(self, admitted: Future[Admitted | Recorded | Misfit], admission: Admission) -> None:
+        if admitted.cancelled() or admitted.exception() is not None:
+            return
+        if isinstance(admitted.result(), Admitted):
+            completion = records.withdrawn(admission, self._clock.now_us())
+            self._journal.complete(completion).add_done_callback(_retrieve)
+
+    async def _perform_admitted(self, action: Action, governed: GovernedRun, decision: Decision) -> Outcome:
+        try:
+            attempted = await self._attempt(action, governed, decision)
+        except asyncio.CancelledError:
+            tool = _tool_of(action, governed)
+            attempted = results.interrupted(action, tool, "effect.cancelled", "it was cancelled under way")
+            self._complete(action, governed, attempted).add_done_callback(_retrieve)
+            raise
+        try:
+            settled = await asyncio.shield(self._complete(action, governed, attempted))
+        except Exception as error:
+            # it was done and cannot be recorded: the open intent says so to whoever looks
+            return Unknown(action_id=action.id, reason=f"the outcome could not be recorded: {error}")
+        for alert in settled.alerts:
+            self._telemetry.emit(
+                ThresholdCrossed(
+                    run=governed.run,
+                    scope=alert.scope,
+                    threshold_percent=alert.threshold_percent,
+                    spent_nano_usd=alert.spent_nano_usd,
+                    cap_nano_usd=alert.cap_nano_usd,
+                )
+            )
+        if isinstance(action, Release) and not settled.run_ended:
+            return Failed(code="run.not_running", message="the run had ended before its answer")
+        return attempted.outcome
+
+    async def _attempt(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
+        """Do it, once, within its constraints."""
+        tool = _tool_of(action, governed)
+        timeout_s = decision.constraints.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s) as deadline:
+                return await self._effect(action, governed, decision)
+        except EffectFailed as error:
+            return results.effect_failed(error, action, self._prices)
+        except Exception as error:
+            kind = "model" if isinstance(action, ModelCall) else "tool"
+            if deadline.expired():
+                message = f"no answer from {action.resource} within {timeout_s:g} s"
+                return results.interrupted(action, tool, f"{kind}.timeout", message)
+            # the message of a foreign exception may hold anything, so only its type is told
+            message = f"{action.resource} broke with {type(error).__name__}"
+            return results.interrupted(action, tool, f"{kind}.failed", message)
+
+    async def _effect(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
+        if isinstance(action, ModelCall):
+            reply = await self._effects.model.complete(action.request)
+            return results.model_done(action, reply, self._prices)
+        if isinstance(action, ToolCall):
+            run = governed.run
+            context = CallContext(
+                run_id=run.id,
+                tenant=run.tenant,
+                agent=run.agent,
+                idempotency_key=canonical.digest(action.id.encode())[:32],
+                constraints=decision.constraints,
+            )
+            value = await self._effects.tools.call(action.resource, action.args_value(), context)
+            tool = governed.rules.tools[action.resource]
+            return results.tool_done(action, value, tool, decision.constraints)
+        return results.release_done(action.args_value()["answer"])
+
+    def _complete(self, action: Action, governed: GovernedRun, attempted: Attempted) -> Future[Settled]:
+        at_us = self._clock.now_us()
+        ending = None
+        if isinstance(action, Release) and attempted.state == "done":
+            end = RunEnd(status="succeeded", answer=action.args_value()["answer"])
+            ending = RunEnding(end=end, audit=records.run_ended(governed.run, end, at_us))
+        completion = Completion(
+            action_id=action.id,
+            state=attempted.state,
+            result=attempted.result,
+            usage=attempted.usage,
+            cost_nano_usd=attempted.cost_nano_usd,
+            at_us=at_us,
+            outcome=b"",
+            exposes=attempted.exposes,
+            presumed=attempted.presumed,
+            ending=ending,
+        )
+        record = records.outcome(governed.run, action, completion, attempted.outcome)
+        return self._journal.complete(replace(completion, outcome=record))
+
+    def _replay(self, action: Action, recorded: Recorded) -> Outcome:
+        try:
+            return results.replayed(action, recorded)
+        except Exception as error:
+            return Unknown(action_id=action.id, reason=f"its record cannot be read: {type(error).__name__}")
+
+    async def _refuse(self, action: Action, governed: GovernedRun, decision: Decision, at_us: int) -> Refused:
+        """Refused, and recorded as such where the journal can be written. Refused either way."""
+        record = records.refusal(governed.run, action, decision, at_us)
+        try:
+            await self._journal.refuse(record)
+        except RemitError as error:
+            return Refused(
+                decision=replace(decision, reason=f"{decision.reason} (not recorded: {error.code})")
+            )
+        return Refused(decision=decision)
+
+
+def control_scopes(run: Run, action: Action) -> tuple[str, str, str]:
+    """What can be paused to stop this action: everything, the agent, the one resource."""
+    return "all", f"agent:{run.tenant}/{run.agent}", f"{action.kind}:{action.resource}"
+
+
+def _tool_of(action: Action, governed: GovernedRun) -> ToolSpec | None:
+    return governed.rules.tools[action.resource] if isinstance(action, ToolCall) else None
+
+
+def _denial(code: str, reason: str) -> Decision:
+    return Decision(effect="deny", code=code, rule=code.partition(".")[0], source="", reason=reason)
+
+
+def _denial_of(error: Exception, governed: GovernedRun) -> Decision:
+    """The denial that follows from an error before the effect: nothing was done."""
+    if not isinstance(error, RemitError):
+        return _denial("policy.error", f"the gate failed with {type(error).__name__}, which denies")
+    if error.code == "price.unknown":
+        return governed.rules.deny(error.code, "model", error.message)
+    return _denial(error.code, f"{error.message}: nothing is done without a record")
+
+
+def _denial_of_misfit(misfit: Misfit, governed: GovernedRun) -> Decision:
+    code, rule = _MISFITS[misfit.kind]
+    denial = governed.rules.deny(code, misfit.rule or rule, misfit.detail)
+    if misfit.retry_after_s is None:
+        return denial
+    return replace(denial, remedy=f"there is room again in {misfit.retry_after_s} s")
+
+
+def _retrieve(future: Future[Any]) -> None:
+    """Look at the error of a future nobody waits for: the open intent stays, and is found by its row."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,119 @@
+"""The audit records of the gate: who wanted what, what was decided by which rule, what became of it."""
+
+from __future__ import annotations
+
+from remit.core import audit, canonical
+from remit.core.actions import Action
+from remit.core.decisions import Decision
+from remit.core.messages import Usage
+from remit.core.outcomes import Failed, Outcome, Unknown
+from remit.core.runs import Run, RunEnd
+from remit.ports.journal import Admission, Completion
+
+
+def intent(run: Run, action: Action, decision: Decision, held_nano_usd: int, at_us: int) -> bytes:
+    """An effect is admitted and is about to happen."""
+    fields = _about(run, action) | {
+        "digest": action.digest,
+        "decision": decision.effect,
+        "rule": decision.rule,
+        "source": decision.source,
+    }
+    if held_nano_usd:
+        fields["held_nano_usd"] = held_nano_usd
+    return audit.record("intent", at_us, fields)
+
+
+def refusal(run: Run, action: Action, decision: Decision, at_us: int) -> bytes:
+    """An action was refused. The reason is a rule's own words and holds nothing of the arguments."""
+    return audit.record(
+        "refusal",
+        at_us,
+        _about(run, action)
+        | {
+            "digest": action.digest,
+            "decision": decision.effect,
+            "code": decision.code,
+            "rule": decision.rule,
+            "source": decision.source,
+            "reason": decision.reason,
+        },
+    )
+
+
+def outcome(run: Run, action: Action, completion: Completion, shown: Outcome) -> bytes:
+    """What became of an admitted effect; `completion` carries its own record still empty."""
+    fields = _about(run, action) | {"outcome": completion.state}
+    if completion.result:
+        fields["result"] = canonical.digest(completion.result)
+    if completion.cost_nano_usd:
+        fields["cost_nano_usd"] = completion.cost_nano_usd
+    if completion.presumed:
+        fields["cost"] = "presumed"
+    if completion.exposes:
+        fields["trust"] = "untrusted"
+    if isinstance(shown, Failed):
+        fields["code"] = shown.code
+    elif isinstance(shown, Unknown):
+        fields["code"] = "effect.unknown"
+    return audit.record("outcome", completion.at_us, fields)
+
+
+def withdrawn(admission: Admission, at_us: int) -> Completion:
+    """The completion of an intent whose run was cancelled before the effect was begun."""
+    run_id, _, call = admission.action_id.partition(".")
+    resource = f"{admission.kind}:{admission.resource[:128]}"
+    fields: dict[str, str | int | bool | list[str]] = {"run": run_id, "call": call, "resource": resource}
+    return Completion(
+        action_id=admission.action_id,
+        state="cancelled",
+        result=b"",
+        usage=Usage(),
+        cost_nano_usd=0,
+        at_us=at_us,
+        outcome=audit.record("outcome", at_us, fields | {"outcome": "cancelled"}),
+    )
+
+
+def run_ended(run: Run, end: RunEnd, at_us: int) -> bytes:
+    """A run ended, or waits for a person."""
+    answer = canonical.digest(end.answer.encode(errors="replace")) if end.answer else ""
+    return audit.record(
+        "run.ended",
+        at_us,
+        {
+            "run": run.id,
+            "agent": run.agent,
+            "status": end.status,
+            "code": end.code,
+            "answer": answer,
+            "trace": run.trace_id,
+        },
+    )
+
+
+def run_created(run: Run, at_us: int) -> bytes:
+    """A principal gave an agent a task."""
+    return audit.record(
+        "run.created",
+        at_us,
+        {
+            "run": run.id,
+            "agent": run.agent,
+            "tenant": run.tenant,
+            "principal": str(run.principal),
+            "remit": run.remit_digest,
+            "task": run.task.digest,
+            "trace": run.trace_id,
+        },
+    )
+
+
+def _about(run: Run, action: Action) -> dict[str, str | int | bool | list[str]]:
+    """What every record of an action says: the run, the place in it, the agent, the thing acted on."""
+    return {
+        "run": run.id,
+        "call": action.id.partition(".")[2],
+        "agent": run.agent,
+        "resource": f"{action.kind}:{action.resource[:128]}",
+    }

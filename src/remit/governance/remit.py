@@ -1,0 +1,279 @@
+"""The governance file compiled: a frozen Remit, or every error of the file at once.
+
+What is checked here needs no store and no network: the file, and the declarations of the tools.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from remit.core import canonical
+from remit.core.labels import DataClass
+from remit.core.money import nano_usd
+from remit.core.tools import ToolSpec
+from remit.governance import conditions, source
+from remit.governance.schema import Agent, GovernanceFile, SupportToolset
+from remit.governance.source import ConfigError, ConfigErrors, Document, Path
+
+SPAN_S: Mapping[str, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+_RATE_KEY = re.compile(r"max_([a-z][a-z0-9_]*)_per_(second|minute|hour|day)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """At most `limit` calls of the group's tools in any `span_s` seconds."""
+
+    group: str
+    limit: int
+    span_s: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequirement:
+    """A person must approve calls of `tool` that meet every condition."""
+
+    tool: str
+    tests: tuple[conditions.Test, ...]
+    conditions: Mapping[str, Mapping[str, Any]]
+    reason: str
+    expires_s: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remit:
+    """What one agent is authorised to do. Money in nano-USD, times in seconds.
+
+    `sources` gives `file:line` of each rule by its path in the file, such as `data_access.allow_pii`.
+    """
+
+    agent: str
+    model: str
+    digest: str
+    instructions: str
+    max_retries: int
+    max_concurrent_runs: int
+    max_steps: int
+    max_output_tokens: int
+    result_bytes_max: int
+    allowed_tools: tuple[str, ...]
+    denied_classes: frozenset[DataClass]
+    records_max: int
+    rate_limits: tuple[RateLimit, ...]
+    cap_day_nano_usd: int
+    cap_run_nano_usd: int
+    alert_percent: int
+    run_timeout_s: float
+    model_timeout_s: float
+    tool_timeout_s: float
+    approvals: tuple[ApprovalRequirement, ...]
+    support: SupportToolset
+    sources: Mapping[str, str]
+
+    def source(self, rule: str) -> str:
+        """`file:line` of `rule`, or of the nearest section above it that the file has."""
+        while rule not in self.sources:
+            rule = rule.rpartition(".")[0]
+        return self.sources[rule]
+
+
+CLASS_RULE: Mapping[DataClass, str] = {
+    "pii": "data_access.allow_pii",
+    "financial": "data_access.allow_financial",
+    "internal": "data_access.allow_internal_docs",
+}
+
+
+def parse(text: str, file: str, tools: Sequence[ToolSpec]) -> Remit:
+    """Compile the governance file `text` against the tools there are.
+
+    `file` is the name that errors carry. Raises: ConfigErrors.
+    """
+    document = source.read(text, file)
+    try:
+        parsed = GovernanceFile.model_validate(document.value)
+    except ValidationError as error:
+        errors = [_config_error(document, detail) for detail in error.errors()]
+        raise ConfigErrors(errors) from None
+    compiler = _Compiler(document, parsed.agent, tools)
+    remit = compiler.compile()
+    if compiler.errors:
+        raise ConfigErrors(compiler.errors)
+    return remit
+
+
+class _Compiler:
+    """Checks one well-formed file against the tools and makes the Remit of it."""
+
+    def __init__(self, document: Document, agent: Agent, tools: Sequence[ToolSpec]) -> None:
+        self.document = document
+        self.agent = agent
+        self.tools = {tool.name: tool for tool in tools}
+        self.errors: list[ConfigError] = []
+
+    def compile(self) -> Remit:
+        agent = self.agent
+        access = agent.data_access
+        allowed: dict[DataClass, bool] = {
+            "pii": access.allow_pii,
+            "financial": access.allow_financial,
+            "internal": access.allow_internal_docs,
+        }
+        costs = agent.cost_controls
+        return Remit(
+            agent=agent.name,
+            model=agent.model,
+            digest=canonical.digest(canonical.canonical(agent.model_dump(mode="json"))),
+            instructions=agent.instructions or f"You are {agent.name}. Use the tools; answer plainly.",
+            max_retries=agent.max_retries,
+            max_concurrent_runs=agent.max_concurrent_runs,
+            max_steps=agent.max_steps,
+            max_output_tokens=agent.max_output_tokens,
+            result_bytes_max=agent.max_result_bytes,
+            allowed_tools=self._allowed_tools(),
+            denied_classes=frozenset(name for name, granted in allowed.items() if not granted),
+            records_max=access.max_records_per_query,
+            rate_limits=self._rate_limits(),
+            cap_day_nano_usd=nano_usd(costs.max_daily_spend_usd),
+            cap_run_nano_usd=nano_usd(costs.max_cost_per_run_usd),
+            alert_percent=int(costs.alert_on_threshold * 100),
+            run_timeout_s=float(agent.timeouts.run_s),
+            model_timeout_s=float(agent.timeouts.model_call_s),
+            tool_timeout_s=float(agent.timeouts.tool_call_s),
+            approvals=tuple(self._approvals()),
+            support=agent.toolsets.support,
+            sources=self._sources(),
+        )
+
+    def _fail(self, path: Path, code: str, message: str, remedy: str) -> None:
+        self.errors.append(self.document.error(("agent", *path), code, message, remedy))
+
+    def _allowed_tools(self) -> tuple[str, ...]:
+        for index, name in enumerate(self.agent.allowed_tools):
+            place = ("allowed_tools", index)
+            if name not in self.tools:
+                remedy = _nearest(name, self.tools, "use one of " + ", ".join(sorted(self.tools)))
+                self._fail(place, "config.unknown_tool", f"there is no tool {name!r}", remedy)
+            elif name in self.agent.allowed_tools[:index]:
+                self._fail(
+                    place, "config.duplicate_key", f"the tool {name!r} stands twice", "keep one of the two"
+                )
+        return tuple(self.agent.allowed_tools)
+
+    def _rate_limits(self) -> tuple[RateLimit, ...]:
+        groups = sorted({tool.rate_group for tool in self.tools.values() if tool.rate_group})
+        limits = []
+        for key, limit in self.agent.rate_limits.items():
+            match = _RATE_KEY.fullmatch(key)
+            if match is None:
+                remedy = "write max_<group>_per_<second|minute|hour|day>"
+                self._fail(("rate_limits", key), "config.unknown_key", f"{key!r} is not a rate limit", remedy)
+                continue
+            group, span = match.groups()
+            if group not in groups:
+                message = f"there is no rate group {group!r}; there are {', '.join(groups) or 'none'}"
+                remedy = _nearest(group, groups, "use one of the groups there are")
+                self._fail(("rate_limits", key), "config.unknown_rate_group", message, remedy)
+                continue
+            limits.append(RateLimit(group=group, limit=limit, span_s=SPAN_S[span], rule=f"rate_limits.{key}"))
+        return tuple(limits)
+
+    def _approvals(self) -> Iterable[ApprovalRequirement]:
+        for index, rule in enumerate(self.agent.approvals):
+            place: Path = ("approvals", index)
+            tool = self.tools.get(rule.tool)
+            if tool is None or rule.tool not in self.agent.allowed_tools:
+                message = f"the tool {rule.tool!r} is not in allowed_tools, so this never fires"
+                remedy = _nearest(rule.tool, self.agent.allowed_tools, "name a tool of allowed_tools")
+                self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)
+                continue
+            for path, tests in rule.when.items():
+                self._check_condition((*place, "when", path), tool, path, tests)
+            if self.errors:
+                continue
+            yield ApprovalRequirement(
+                tool=rule.tool,
+                tests=tuple(conditions.compile_test(path, tests) for path, tests in rule.when.items()),
+                conditions=rule.when,
+                reason=rule.reason,
+                expires_s=rule.expires_s,
+                rule=f"approvals.{index}",
+            )
+
+    def _check_condition(self, place: Path, tool: ToolSpec, path: str, tests: Mapping[str, Any]) -> None:
+        schema = conditions.argument_schema(tool.args_schema, path)
+        if schema is None:
+            names = list(tool.args_schema.get("properties", {}))
+            remedy = _nearest(path, names, f"use one of {', '.join(names) or 'none'}")
+            message = f"{tool.name} has no argument {path!r}, so this never fires"
+            self._fail(place, "config.rule_never_fires", message, remedy)
+            return
+        problem = conditions.check(schema, tests)
+        if problem is not None:
+            self._fail(place, "config.rule_never_fires", f"{tool.name}.{path}: {problem[0]}", problem[1])
+
+    def _sources(self) -> dict[str, str]:
+        name = PurePath(self.document.file).name
+        sources = {}
+        for path, position in self.document.positions.items():
+            if path[:1] == ("agent",) or not path:
+                sources[".".join(str(part) for part in path[1:])] = f"{name}:{position.line}"
+        return sources
+
+
+def _config_error(document: Document, detail: ErrorDetails) -> ConfigError:
+    """One of pydantic's findings in the words and at the place of the file."""
+    path = tuple(detail["loc"])
+    kind = detail["type"]
+    name = ".".join(str(part) for part in path)
+    if kind == "extra_forbidden":
+        remedy = _nearest(str(path[-1]), _known_keys(path[:-1]), "remove it")
+        return document.error(path, "config.unknown_key", f"there is no key {name!r}", remedy)
+    if kind == "missing":
+        return document.error(path, "config.missing_key", f"the key {name!r} is missing", "add it")
+    message = detail["msg"].replace("Input should be", "must be").replace("Decimal input", "the number")
+    given = detail.get("input")
+    shown = "" if isinstance(given, dict | list) else f", not {_shown(given)}"
+    code = "config.wrong_type" if kind.endswith(("_type", "_parsing")) else "config.out_of_range"
+    remedy = "give a value of that type" if code == "config.wrong_type" else "give a value within that range"
+    return document.error(path, code, f"{name or 'the file'} {message}{shown}", remedy)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | Decimal) else repr(str(value)[:60])
+
+
+def _known_keys(path: Path) -> list[str]:
+    """The keys of the section at `path` of the file."""
+    model: type[BaseModel] | None = GovernanceFile
+    for part in path:
+        if isinstance(part, int) or model is None:
+            continue
+        field = model.model_fields.get(part)
+        model = None if field is None else _section(field.annotation)
+    return [] if model is None else list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section(inner))), None)
+
+
+def _nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else otherwise

@@ -1,0 +1,192 @@
+"""What an effect returned or raised, as the outcome that is shown and the completion that is recorded.
+
+The bytes that are recorded are enough to show the same outcome again, without doing it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from remit.core import canonical
+from remit.core.actions import Action, ModelCall, ToolCall
+from remit.core.canonical import Json
+from remit.core.decisions import Constraints
+from remit.core.errors import RemitError
+from remit.core.labels import ResultLabel
+from remit.core.messages import ModelReply, Usage, reply_from_json, reply_to_json
+from remit.core.outcomes import Done, Failed, Outcome, OutcomeState, Unknown
+from remit.core.tools import ToolSpec
+from remit.governance import data
+from remit.ports.effects import EffectFailed
+from remit.ports.journal import Recorded
+from remit.ports.services import Prices
+
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """An effect that was tried: what is shown, and what is recorded of it."""
+
+    state: OutcomeState
+    outcome: Outcome
+    result: bytes
+    usage: Usage = NO_USAGE
+    cost_nano_usd: int = 0
+    presumed: bool = False
+    exposes: bool = False
+
+
+def model_done(action: ModelCall, reply: ModelReply, prices: Prices) -> Attempted:
+    """A model answered. What it used is spent even where its answer is of no use."""
+    cost = prices.cost(action.request.model, reply.usage)
+    try:
+        result = canonical.canonical(reply_to_json(reply))
+    except RemitError as error:
+        shown = Failed(
+            code="model.failed", message=f"the reply is not plain JSON: {error.message}", retryable=True
+        )
+        return _failure(shown, usage=reply.usage, cost_nano_usd=cost)
+    return Attempted(
+        state="done",
+        outcome=Done(value=reply, usage=reply.usage, cost_nano_usd=cost),
+        result=result,
+        usage=reply.usage,
+        cost_nano_usd=cost,
+    )
+
+
+def tool_done(action: ToolCall, value: Json, tool: ToolSpec, constraints: Constraints) -> Attempted:
+    """A tool returned. A result that is no JSON is withheld; that the effect took place is still said."""
+    cost = tool.price_nano_usd
+    try:
+        result = data.clean(value, tool, constraints)
+        shown = canonical.canonical(result.value)
+    except RemitError as error:
+        message = f"{tool.name} ran, but its result cannot be used: {error.message}"
+        return _failure(
+            Failed(code="tool.result_invalid", message=message, happened=True, cost_nano_usd=cost),
+            cost_nano_usd=cost,
+        )
+    label = ResultLabel(
+        call_id=action.call_id,
+        tool=tool.name,
+        trust=tool.result_trust,
+        classes=result.classes,
+        digest=canonical.digest(shown),
+    )
+    return Attempted(
+        state="done",
+        outcome=Done(value=result.value, cost_nano_usd=cost, label=label, truncated=result.truncated),
+        result=_tool_result(shown, label, truncated=result.truncated),
+        cost_nano_usd=cost,
+        exposes=tool.result_trust == "untrusted",
+    )
+
+
+def release_done(answer: str) -> Attempted:
+    """The answer was handed out."""
+    return Attempted(state="done", outcome=Done(value=answer), result=orjson.dumps(answer))
+
+
+def effect_failed(error: EffectFailed, action: Action, prices: Prices) -> Attempted:
+    """The port knows that the effect did not take place, or has no answer."""
+    shown = Failed(code=error.code, message=_plain(error.message), retryable=error.retryable)
+    if not isinstance(action, ModelCall):
+        return _failure(shown)
+    if error.usage is None:
+        return _failure(shown, presumed=True)
+    cost = prices.cost(action.request.model, error.usage) if error.usage != NO_USAGE else 0
+    return _failure(shown, usage=error.usage, cost_nano_usd=cost)
+
+
+def interrupted(action: Action, tool: ToolSpec | None, code: str, message: str) -> Attempted:
+    """The effect was cut off, or broke in a way that leaves open whether it took place."""
+    if isinstance(action, ModelCall):
+        return _failure(Failed(code=code, message=message, retryable=True), presumed=True)
+    if tool is None or tool.may_repeat:
+        return _failure(Failed(code=code, message=message, retryable=True))
+    unknown = Unknown(action_id=action.id, reason=message)
+    return Attempted(
+        state="unknown",
+        outcome=unknown,
+        result=orjson.dumps({"reason": message}),
+        cost_nano_usd=tool.price_nano_usd,
+        presumed=tool.price_nano_usd > 0,
+    )
+
+
+def replayed(action: Action, recorded: Recorded) -> Outcome:
+    """The outcome as it was recorded before. Raises: RemitError `value.invalid`."""
+    value: Any = orjson.loads(recorded.result) if recorded.result else None
+    if recorded.state == "unknown":
+        return Unknown(action_id=action.id, reason=value["reason"])
+    if recorded.state == "cancelled":
+        return Failed(code="effect.cancelled", message="it was cancelled before it was begun")
+    if recorded.state == "failed":
+        return Failed(
+            code=value["code"],
+            message=value["message"],
+            retryable=value["retryable"],
+            happened=value["happened"],
+            cost_nano_usd=recorded.cost_nano_usd,
+        )
+    return _replayed_done(action, recorded, value)
+
+
+def _replayed_done(action: Action, recorded: Recorded, value: Any) -> Done:
+    cost = recorded.cost_nano_usd
+    if isinstance(action, ModelCall):
+        reply = reply_from_json(value)
+        return Done(value=reply, usage=reply.usage, cost_nano_usd=cost, replayed=True)
+    if not isinstance(action, ToolCall):
+        return Done(value=value, replayed=True)
+    label = ResultLabel(
+        call_id=action.call_id,
+        tool=action.resource,
+        trust=value["trust"],
+        classes=tuple(value["classes"]),
+        digest=value["digest"],
+    )
+    return Done(
+        value=value["value"], cost_nano_usd=cost, label=label, truncated=value["truncated"], replayed=True
+    )
+
+
+def _tool_result(shown: bytes, label: ResultLabel, *, truncated: bool) -> bytes:
+    return orjson.dumps(
+        {
+            "classes": label.classes,
+            "digest": label.digest,
+            "trust": label.trust,
+            "truncated": truncated,
+            "value": orjson.Fragment(shown),
+        }
+    )
+
+
+def _failure(
+    shown: Failed, *, usage: Usage = NO_USAGE, cost_nano_usd: int = 0, presumed: bool = False
+) -> Attempted:
+    result = {
+        "code": shown.code,
+        "message": shown.message,
+        "retryable": shown.retryable,
+        "happened": shown.happened,
+    }
+    return Attempted(
+        state="failed",
+        outcome=shown,
+        result=orjson.dumps(result),
+        usage=usage,
+        cost_nano_usd=cost_nano_usd,
+        presumed=presumed,
+    )
+
+
+def _plain(message: str) -> str:
+    """A foreign message, made safe to store and to show: no lone surrogates, not endless."""
+    return message[:2000].encode(errors="replace").decode()

@@ -1,0 +1,198 @@
+"""The remit's rules as closures, indexed by tool: what is not granted is denied, and deny overrides.
+
+A decision costs the same with ten rules and with a thousand: only the rules of the named tool run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from jsonschema_rs import Draft202012Validator, ValidationError
+
+from remit.core.actions import Action, ModelCall, Release, ToolCall
+from remit.core.canonical import Json
+from remit.core.decisions import Constraints, Decision
+from remit.core.errors import CODES
+from remit.core.tools import ToolSpec
+from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
+
+Rule: TypeAlias = Callable[[Json], Decision | None]
+"""A rule of one tool: a decision on the call's arguments, or None where it has nothing to say."""
+
+
+class Rules:
+    """The decisions of one remit about the tools it was compiled against."""
+
+    def __init__(self, remit: Remit, tools: Sequence[ToolSpec]) -> None:
+        self.remit = remit
+        self.tools: Mapping[str, ToolSpec] = {
+            tool.name: tool for tool in tools if tool.name in remit.allowed_tools
+        }
+        self._limits = {
+            name: tuple(limit for limit in remit.rate_limits if limit.group == tool.rate_group)
+            for name, tool in self.tools.items()
+        }
+        self._rules = {name: self._compile(tool) for name, tool in self.tools.items()}
+        self._allow_tool = {name: self._allowed(tool) for name, tool in self.tools.items()}
+        self._requirements = {requirement.rule: requirement for requirement in remit.approvals}
+        self._allow_model = self._allow(
+            "model", Constraints(timeout_s=remit.model_timeout_s, output_bytes_max=remit.result_bytes_max)
+        )
+        self._allow_release = self._allow(
+            "agent", Constraints(timeout_s=remit.tool_timeout_s, output_bytes_max=remit.result_bytes_max)
+        )
+
+    def decide(self, action: Action) -> Decision:
+        """The decision on `action` by the remit's rules alone; an action of no known kind is denied."""
+        if action.step > self.remit.max_steps:
+            reason = f"the run has used its {self.remit.max_steps} steps"
+            return self.deny("steps.exhausted", "max_steps", reason)
+        if isinstance(action, ToolCall):
+            return self._decide_tool(action)
+        if isinstance(action, ModelCall):
+            if action.resource == self.remit.model == action.request.model:
+                return self._allow_model
+            return self.deny("policy.denied", "model", f"the model {action.resource!r} is not granted")
+        if isinstance(action, Release):
+            return self._allow_release
+        return self.deny("policy.denied", "agent", f"there is no rule for {type(action).__name__}")
+
+    def limits(self, tool: str) -> tuple[RateLimit, ...]:
+        """The rate limits that hold for `tool`."""
+        return self._limits[tool]
+
+    def requirement(self, rule: str) -> ApprovalRequirement:
+        """The approval requirement that `rule` names."""
+        return self._requirements[rule]
+
+    def deny(self, code: str, rule: str, reason: str) -> Decision:
+        """A denial by `rule`, with its place in the file."""
+        return Decision(
+            effect="deny",
+            code=code,
+            rule=rule,
+            source=self.remit.source(rule),
+            reason=reason,
+            remedy=CODES[code].remedy,
+        )
+
+    def _decide_tool(self, action: ToolCall) -> Decision:
+        rules = self._rules.get(action.resource)
+        if rules is None:
+            reason = f"the tool {action.resource[:80]!r} is not granted to this agent"
+            return self.deny("tool.not_granted", "allowed_tools", reason)
+        if action.fault is not None:
+            return self.deny("args.invalid", "allowed_tools", f"{action.resource}: {action.fault}")
+        args = action.args_value()
+        for rule in rules:
+            decision = rule(args)
+            if decision is not None:
+                return decision
+        return self._allow_tool[action.resource]
+
+    def _compile(self, tool: ToolSpec) -> tuple[Rule, ...]:
+        """The tool's rules, denials first: the first that speaks decides."""
+        rules: list[Rule] = []
+        for data_class in tool.classes:
+            if data_class in self.remit.denied_classes:
+                reason = f"{_CLASS_WORDS[data_class]} access is not permitted for this agent ({tool.name})"
+                denial = self.deny("data.denied", CLASS_RULE[data_class], reason)
+                rules.append(_always(denial))
+        rules.append(self._schema_rule(tool))
+        rules += [
+            self._approval_rule(requirement, tool)
+            for requirement in self.remit.approvals
+            if requirement.tool == tool.name
+        ]
+        return tuple(rules)
+
+    def _schema_rule(self, tool: ToolSpec) -> Rule:
+        validator = Draft202012Validator(closed(tool.args_schema), mask="the value")
+
+        def rule(args: Json) -> Decision | None:
+            if validator.is_valid(args):
+                return None
+            error = next(iter(validator.iter_errors(args)))
+            return self.deny("args.invalid", "allowed_tools", f"{tool.name}: {_explain(error)}")
+
+        return rule
+
+    def _approval_rule(self, requirement: ApprovalRequirement, tool: ToolSpec) -> Rule:
+        decision = Decision(
+            effect="require_approval",
+            code="approval.required",
+            rule=requirement.rule,
+            source=self.remit.source(requirement.rule),
+            reason=requirement.reason,
+            remedy=CODES["approval.required"].remedy,
+            constraints=self._allowed(tool).constraints,
+        )
+
+        def rule(args: Json) -> Decision | None:
+            return decision if all(test(args) for test in requirement.tests) else None
+
+        return rule
+
+    def _allowed(self, tool: ToolSpec) -> Decision:
+        timeout_s = self.remit.tool_timeout_s
+        if tool.timeout_s is not None:
+            timeout_s = min(timeout_s, tool.timeout_s)
+        return self._allow(
+            "allowed_tools",
+            Constraints(
+                timeout_s=timeout_s,
+                output_bytes_max=self.remit.result_bytes_max,
+                records_max=None if tool.records is None else self.remit.records_max,
+                denied_classes=self.remit.denied_classes,
+            ),
+        )
+
+    def _allow(self, rule: str, constraints: Constraints) -> Decision:
+        return Decision(
+            effect="allow",
+            code="allowed",
+            rule=rule,
+            source=self.remit.source(rule),
+            reason="granted",
+            constraints=constraints,
+        )
+
+
+_CLASS_WORDS = {
+    "pii": "PII",
+    "financial": "financial data",
+    "internal": "internal document",
+    "public": "public",
+}
+
+
+def _always(decision: Decision) -> Rule:
+    return lambda _: decision
+
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a tool's arguments, closed: a field that nobody declared is denied."""
+    return _closed({"properties": {}} | dict(schema))
+
+
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(schema)
+    properties = result.get("properties")
+    if isinstance(properties, Mapping):
+        result["properties"] = {
+            name: _closed(inner) if isinstance(inner, Mapping) else inner
+            for name, inner in properties.items()
+        }
+        if not {"additionalProperties", "unevaluatedProperties"} & result.keys():
+            composed = {"allOf", "anyOf", "oneOf", "$ref"} & result.keys()
+            result["unevaluatedProperties" if composed else "additionalProperties"] = False
+    if isinstance(result.get("items"), Mapping):
+        result["items"] = _closed(result["items"])
+    return result
+
+
+def _explain(error: ValidationError) -> str:
+    """The validator's finding. It is masked: what the model sent may be personal, or huge."""
+    place = ".".join(str(part) for part in error.instance_path)
+    return f"{place or 'the arguments'}: {error.message[:300]}"

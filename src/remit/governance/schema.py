@@ -1,0 +1,141 @@
+"""The shape of the governance file: every key, its type, range and default, and nothing else.
+
+The JSON Schema for editors is made from these models.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
+ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+
+
+def _number(value: object) -> object:
+    """Decimals arrive exact from the reader, whole numbers as int; text and booleans are neither."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise PydanticCustomError("decimal_type", "Input should be a number")
+    return Decimal(value)
+
+
+Usd = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(ge=0, le=1_000_000)]
+Seconds = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(gt=0, le=604_800)]
+
+
+class Section(BaseModel):
+    """Strict: an unknown key is an error, and no type is converted into another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DataAccess(Section):
+    """Which classes of data the agent may see."""
+
+    allow_pii: bool = Field(default=False, description="Personal data, such as a customer record.")
+    allow_financial: bool = Field(
+        default=False, description="Financial data, such as card digits or balances."
+    )
+    allow_internal_docs: bool = Field(default=False, description="Documents marked internal.")
+    max_records_per_query: int = Field(
+        default=50, ge=1, le=100_000, description="The most records one tool call may return."
+    )
+
+
+class CostControls(Section):
+    """What the agent may spend. Money is held before it is spent; there is no way to spend without a cap."""
+
+    max_daily_spend_usd: Usd = Field(
+        description="The cap for all the agent's runs of a UTC day, in US dollars."
+    )
+    max_cost_per_run_usd: Usd = Field(description="The cap of one run, in US dollars.")
+    alert_on_threshold: Annotated[
+        Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(gt=0, le=1, decimal_places=2)
+    ] = Field(default=Decimal("0.8"), description="Alert, once a day, at this share of the daily cap.")
+
+
+class Timeouts(Section):
+    """How long things may take, in seconds."""
+
+    run_s: Seconds = Decimal(600)
+    model_call_s: Seconds = Decimal(120)
+    tool_call_s: Seconds = Decimal(30)
+
+
+class ApprovalRule(Section):
+    """A tool call that a person must approve: always, or when every condition holds."""
+
+    tool: ToolName
+    when: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="For each argument (a dotted path) its conditions: eq, ne, in, not_in, gt, ge, lt, le, "
+        "matches, not_matches, longer_than. An argument that is left out meets every condition.",
+    )
+    reason: Text = "this call needs a person's approval"
+    expires_s: int = Field(default=86_400, ge=1, le=2_592_000)
+
+
+class SupportToolset(Section):
+    """Where the built-in support tools find their data. Paths are relative to this file."""
+
+    kb: Text = Field(default="kb", description="A folder of Markdown pages.")
+    data: Text = Field(default="data", description="A folder of CSV tables with a tables.yaml.")
+
+
+class Toolsets(Section):
+    """The settings of the toolsets."""
+
+    support: SupportToolset = SupportToolset()
+
+
+class Agent(Section):
+    """One agent and its remit."""
+
+    name: Name = Field(description="The agent's name, in every record and metric.")
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="The one model it may call; its price must be known."
+    )
+    instructions: Text | None = Field(default=None, description="What the model is told of its work.")
+    owner: Text | None = None
+    risk_tier: Literal["low", "medium", "high"] | None = None
+    max_retries: int = Field(
+        default=3, ge=0, le=10, description="Attempts after the first, 1, 2, 4 ... s apart."
+    )
+    max_concurrent_runs: int = Field(default=10, ge=1, le=100_000)
+    max_steps: int = Field(default=50, ge=1, le=10_000, description="The most model calls of a run.")
+    max_output_tokens: int = Field(default=4096, ge=1, le=1_000_000, description="Of one model call.")
+    max_result_bytes: int = Field(
+        default=65_536,
+        ge=256,
+        le=8_388_608,
+        description="Of one tool result; what is longer is cut with a note.",
+    )
+    allowed_tools: list[ToolName] = Field(description="The only tools there are for this agent.")
+    data_access: DataAccess = DataAccess()
+    rate_limits: dict[str, Annotated[int, Field(ge=0, le=10_000_000)]] = Field(
+        default_factory=dict,
+        description="max_<group>_per_<second|minute|hour|day>: at most so many calls of the group's tools.",
+    )
+    cost_controls: CostControls
+    timeouts: Timeouts = Timeouts()
+    approvals: list[ApprovalRule] = Field(default_factory=list)
+    toolsets: Toolsets = Toolsets()
+
+
+class GovernanceFile(Section):
+    """The whole file."""
+
+    agent: Agent
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the file, for editors."""
+    schema = GovernanceFile.model_json_schema(mode="validation")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Remit governance file",
+    } | schema

@@ -1,0 +1,208 @@
+"""Reads YAML so that every error can name its line, and so that no file can exhaust the reader.
+
+YAML is read by the 1.2 core rules where the two versions differ: only `true` and `false` are booleans,
+only decimal digits are numbers; a decimal fraction stays exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+import yaml
+
+from remit.core.errors import RemitError
+
+BYTES_MAX = 256 * 1024
+NODES_MAX = 10_000
+DEPTH_MAX = 32
+
+Path: TypeAlias = tuple[str | int, ...]
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
+_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30})")
+_PREFIX = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A place in a file; both count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigError:
+    """One thing wrong with a file."""
+
+    file: str
+    position: Position
+    code: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.position.line}:{self.position.column}"
+        return f"{place}  {self.code}  {self.message}  {self.remedy}"
+
+
+class ConfigErrors(RemitError):
+    """Everything that is wrong with one file, in the order of its lines."""
+
+    def __init__(self, errors: list[ConfigError]) -> None:
+        self.errors = tuple(sorted(errors, key=lambda error: (error.position.line, error.position.column)))
+        first = self.errors[0]
+        super().__init__("config.invalid", f"{first.file}: {len(errors)} error(s)", cause=str(first))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A YAML file as plain values, and where each key (or list item) stands."""
+
+    file: str
+    value: Any
+    positions: Mapping[Path, Position]
+
+    def position(self, path: Path) -> Position:
+        """Where `path` stands, or the nearest part of it that is there."""
+        while path not in self.positions:
+            path = path[:-1]
+        return self.positions[path]
+
+    def error(self, path: Path, code: str, message: str, remedy: str) -> ConfigError:
+        """An error at `path`."""
+        return ConfigError(
+            file=self.file, position=self.position(path), code=code, message=message, remedy=remedy
+        )
+
+
+def read(text: str, file: str) -> Document:
+    """The document in `text`; `file` is the name that errors carry.
+
+    Raises: ConfigErrors, with every duplicate key and unreadable value at once.
+    """
+    reader = _Reader(file)
+    if len(text.encode(errors="surrogatepass")) > BYTES_MAX:
+        reader.fail(
+            _START, "config.too_large", f"the file is larger than {BYTES_MAX} bytes", "make it smaller"
+        )
+        raise ConfigErrors(reader.errors)
+    node = reader.compose(text)
+    if node is None:
+        reader.fail(_START, "config.empty", "the file is empty", "start from `remit init`")
+        raise ConfigErrors(reader.errors)
+    value = reader.value(node, ())
+    if reader.errors:
+        raise ConfigErrors(reader.errors)
+    return Document(file=file, value=value, positions=reader.positions)
+
+
+_START = Position(line=1, column=1)
+
+
+class _TooLarge(Exception):
+    """The document has more nodes, or deeper ones, than anybody writes by hand."""
+
+
+class _Reader:
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.errors: list[ConfigError] = []
+        self.positions: dict[Path, Position] = {(): _START}
+        self._nodes = 0
+
+    def fail(self, position: Position, code: str, message: str, remedy: str) -> None:
+        self.errors.append(
+            ConfigError(file=self.file, position=position, code=code, message=message, remedy=remedy)
+        )
+
+    def compose(self, text: str) -> yaml.Node | None:
+        """The node tree. PyYAML's own reader recurses, so depth is bounded by Python's recursion limit."""
+        try:
+            return yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            position = _START if mark is None else Position(line=mark.line + 1, column=mark.column + 1)
+            self.fail(position, "config.syntax", f"this is not YAML: {error.problem}", "mend the YAML")
+        except yaml.YAMLError as error:
+            self.fail(
+                _START, "config.syntax", f"this is not YAML: {error}".replace("\n", " "), "mend the YAML"
+            )
+        except RecursionError:
+            self.fail(
+                _START, "config.too_large", "the file is nested too deeply", f"use {DEPTH_MAX} levels at most"
+            )
+        raise ConfigErrors(self.errors)
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            return self._value(node, path)
+        except _TooLarge:
+            remedy = "write the values out, without aliases"
+            message = f"the file unfolds to more than {NODES_MAX} values or {DEPTH_MAX} levels"
+            self.fail(_position(node), "config.too_large", message, remedy)
+            return None
+
+    def _value(self, node: yaml.Node, path: Path) -> Any:
+        self._nodes += 1
+        if self._nodes > NODES_MAX or len(path) > DEPTH_MAX:
+            raise _TooLarge
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            items = []
+            for index, item in enumerate(node.value):
+                self.positions[(*path, index)] = _position(item)
+                items.append(self._value(item, (*path, index)))
+            return items
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != f"{_PREFIX}str":
+                self.fail(_position(key_node), "config.wrong_type", "a key must be text", "write a plain key")
+                continue
+            key = key_node.value
+            if key in entries:
+                first = self.positions[(*path, key)].line
+                message = f"the key {key!r} stands here and in line {first}"
+                self.fail(_position(key_node), "config.duplicate_key", message, "keep one of the two")
+                continue
+            self.positions[(*path, key)] = _position(key_node)
+            entries[key] = self._value(value_node, (*path, key))
+        return entries
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        text = str(node.value)
+        match node.tag.removeprefix(_PREFIX):
+            case "null":
+                return None
+            case "bool" if text.lower() in ("true", "false"):
+                return text.lower() == "true"
+            case "int" if _INTEGER.fullmatch(text):
+                return int(text)
+            case "float" if _DECIMAL.fullmatch(text):
+                return Decimal(text)
+            case "int" | "float":
+                self.fail(
+                    _position(node),
+                    "config.wrong_type",
+                    f"{text!r} is not a plain number",
+                    "write decimal digits",
+                )
+                return None
+            case "str" | "bool" | "timestamp" | "value":
+                return text
+        self.fail(
+            _position(node), "config.wrong_type", f"the tag {node.tag!r} is not allowed", "remove the tag"
+        )
+        return None
+
+
+def _position(node: yaml.Node) -> Position:
+    return Position(line=node.start_mark.line + 1, column=node.start_mark.column + 1)
