@@ -232,10 +232,15 @@ async def run(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    # The protocol is named because asyncio sends at once (TCP_NODELAY) only where it is: 40 ms a call.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, proto=socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), backlog=2048)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     except OSError as error:
+        listener.close()
         raise RemitError("usage.invalid", f"cannot listen on {host}:{port}", cause=str(error)) from error
+    return listener
 
 
 async def _started(server: Any, task: asyncio.Task[None]) -> None:
