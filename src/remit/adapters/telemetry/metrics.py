@@ -1,0 +1,230 @@
+"""Metrics for Prometheus, in a registry of our own.
+
+Promises: no label holds the id of a run, a user or a customer, or anything a model wrote; money is summed in
+integers and becomes dollars only on exposition; what an agent can have is there at 0 from `declare` on.
+
+`agent_task_duration_seconds{tool}` is a tool's name for calls of tools, `llm` for model calls and `run` for
+whole runs; only effects that were really performed are observed (no refusal, no replay).
+`agent_cost_usd_total` is the counter; `agent_cost_total_usd` is the same number once more, because
+exposition formats append `_total` to a counter's name, and queries ask for that one.
+Money that tools cost has `model="none"`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from remit.adapters.telemetry import names
+from remit.core.errors import RemitError
+from remit.core.outcomes import Done, Failed, Refused, Suspended, Unknown
+from remit.core.runs import RunStatus
+from remit.ports.services import EffectEnded, RunStarted, RunStopped, TelemetryEvent, ThresholdCrossed
+
+BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# A suspended run has not ended: it is counted when it does.
+TASK_STATUS: Final[Mapping[RunStatus, str]] = MappingProxyType(
+    {
+        "succeeded": "success",
+        "failed": "error",
+        "timed_out": "timeout",
+        "refused": "refused",
+        "cancelled": "cancelled",
+    }
+)
+REFUSALS: Final = (
+    "policy.denied",
+    "tool.not_granted",
+    "data.denied",
+    "rate.limited",
+    "budget.exhausted",
+    "agent.paused",
+)
+NANO: Final = 10**9
+
+
+class Costs:
+    """Sums of nano-USD by agent and model, as a collector."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._nano: dict[tuple[str, str], int] = {}
+
+    def add(self, agent: str, model: str, nano_usd: int) -> None:
+        """Add `nano_usd` (0 makes the series)."""
+        key = (agent, model)
+        with self._lock:
+            self._nano[key] = self._nano.get(key, 0) + nano_usd
+
+    def collect(self) -> Iterable[Metric]:
+        """Both families, in dollars."""
+        labels = ("agent_name", "model")
+        counter = CounterMetricFamily(names.COST, "Money spent, in US dollars.", labels=labels)
+        series = GaugeMetricFamily(
+            names.COST_SERIES, "The same as agent_cost_usd_total; it only ever rises.", labels=labels
+        )
+        with self._lock:
+            sums = list(self._nano.items())
+        for key, nano in sums:
+            counter.add_metric(key, nano / NANO)
+            series.add_metric(key, nano / NANO)
+        return (counter, series)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsServer:
+    """A running HTTP server of the metrics; `port` is the one it really has."""
+
+    port: int
+    _server: WSGIServer
+    _thread: threading.Thread
+
+    def close(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Metrics:
+    """Counts events; a `Telemetry` sink."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._costs = Costs()
+        registry.register(self._costs)
+        self._tasks = Counter(names.TASKS, "Runs that ended.", ("agent_name", "status"), registry=registry)
+        self._durations = Histogram(
+            names.TASK_DURATION,
+            "Duration of performed calls of tools, of model calls (llm) and of whole runs (run).",
+            ("agent_name", "tool"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._active = Gauge(names.ACTIVE_RUNS, "Runs at work now.", ("agent_name",), registry=registry)
+        self._decisions = Counter(
+            names.DECISIONS,
+            "Decisions of the gate.",
+            ("agent_name", "effect", "code"),
+            registry=registry,
+        )
+        self._alerts = Counter(
+            names.ALERTS,
+            "Thresholds of spending that were crossed.",
+            ("agent_name", "scope", "threshold"),
+            registry=registry,
+        )
+        self._dropped = Counter(
+            names.SPANS_DROPPED, "Spans and lines that were lost.", ("sink",), registry=registry
+        )
+        self._errors = Counter(
+            names.TELEMETRY_ERRORS, "Events that a telemetry sink failed on.", ("sink",), registry=registry
+        )
+        for sink in ("traces", "otlp", "log"):
+            self._dropped.labels(sink)
+        # Looking a child up by its labels costs three times what counting does.
+        self._duration_of: dict[tuple[str, str], Histogram] = {}
+        self._decision_of: dict[tuple[str, str, str], Counter] = {}
+        self._running: defaultdict[str, set[str]] = defaultdict(set)
+
+    def declare(self, agent: str, tools: Sequence[str], model: str) -> None:
+        """Make the series that `agent` can have, at 0, so that the first event is a rise and not a birth."""
+        for status in TASK_STATUS.values():
+            self._tasks.labels(agent, status)
+        for tool in (*tools, names.TOOL_OF_MODEL_CALLS, names.TOOL_OF_RUNS):
+            self._durations.labels(agent, tool)
+        for code in REFUSALS:
+            self._decisions.labels(agent, "deny", code)
+        self._active.labels(agent)
+        self._costs.add(agent, model, 0)
+
+    def emit(self, event: TelemetryEvent) -> None:
+        """Count `event`."""
+        if isinstance(event, EffectEnded):
+            self._effect(event)
+        elif isinstance(event, RunStarted):
+            running = self._running[event.run.agent]
+            running.add(event.run.id)
+            self._active.labels(event.run.agent).set(len(running))
+        elif isinstance(event, RunStopped):
+            self._stopped(event)
+        elif isinstance(event, ThresholdCrossed):
+            # The scope's kind alone: the rest of it may be a run's id.
+            kind = event.scope.split(":", 1)[0]
+            self._alerts.labels(event.run.agent, kind, str(event.threshold_percent)).inc()
+
+    def count_lost(self, sink: str, count: int) -> None:
+        """Count what `sink` lost."""
+        self._dropped.labels(sink).inc(count)
+
+    def count_error(self, sink: str) -> None:
+        """Count an event that `sink` failed on."""
+        self._errors.labels(sink).inc()
+
+    def expose(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def serve(self, address: str) -> MetricsServer:
+        """Serve the metrics over HTTP at `host:port`; port 0 takes a free one.
+
+        Raises: RemitError `usage.invalid` for an address that is none, or is taken.
+        """
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise RemitError(
+                "usage.invalid", f"{address!r} is no address for metrics", remedy="give it as HOST:PORT"
+            )
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), self._registry)
+        except (OSError, OverflowError) as error:
+            raise RemitError(
+                "usage.invalid",
+                f"metrics cannot be served at {address}",
+                cause=str(error),
+                remedy="give another address, or stop what has this one",
+            ) from error
+        return MetricsServer(port=server.server_port, _server=server, _thread=thread)
+
+    def _effect(self, event: EffectEnded) -> None:
+        outcome, agent, action = event.outcome, event.run.agent, event.action
+        decision = outcome.decision if isinstance(outcome, (Refused, Suspended)) else event.decision
+        replayed = isinstance(outcome, Done) and outcome.replayed
+        if not replayed:
+            key = (agent, decision.effect, decision.code)
+            counter = self._decision_of.get(key)
+            if counter is None:
+                counter = self._decision_of[key] = self._decisions.labels(*key)
+            counter.inc()
+        if replayed or not isinstance(outcome, (Done, Failed, Unknown)):
+            return
+        if action.kind != "release":
+            tool = action.resource if action.kind == "tool" else names.TOOL_OF_MODEL_CALLS
+            self._duration(agent, tool).observe(event.duration_us / 1e6)
+        if not isinstance(outcome, Unknown) and outcome.cost_nano_usd:
+            model = action.resource if action.kind == "model" else names.MODEL_OF_TOOL_COSTS
+            self._costs.add(agent, model, outcome.cost_nano_usd)
+
+    def _stopped(self, event: RunStopped) -> None:
+        agent = event.run.agent
+        running = self._running[agent]
+        running.discard(event.run.id)
+        self._active.labels(agent).set(len(running))
+        status = TASK_STATUS.get(event.end.status)
+        if status is not None:
+            self._tasks.labels(agent, status).inc()
+            self._duration(agent, names.TOOL_OF_RUNS).observe(event.duration_us / 1e6)
+
+    def _duration(self, agent: str, tool: str) -> Histogram:
+        histogram = self._duration_of.get((agent, tool))
+        if histogram is None:
+            histogram = self._duration_of[agent, tool] = self._durations.labels(agent, tool)
+        return histogram
