@@ -299,7 +299,7 @@ class Gate:
         """Refused, and recorded as such where the journal can be written. Refused either way."""
         record = records.refusal(governed.run, action, decision, at_us)
         try:
-            await self._journal.refuse(record)
+            await self._journal.record(record)
         except RemitError as error:
             return Refused(
                 decision=replace(decision, reason=f"{decision.reason} (not recorded: {error.code})")

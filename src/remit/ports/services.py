@@ -23,6 +23,10 @@ class Clock(Protocol):
         """A time that never goes back, in nanoseconds, for durations."""
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait without keeping anybody else waiting."""
+        ...
+
     def entropy(self, size: int) -> bytes:
         """`size` bytes that nobody can foresee."""
         ...

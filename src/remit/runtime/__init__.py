@@ -1,0 +1,1 @@
+"""Runs agents: the registry of tools, what the model sees, the loop, the runner."""

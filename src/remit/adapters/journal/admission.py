@@ -13,6 +13,7 @@ from remit.adapters.journal import runs
 from remit.core import audit
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
+from remit.core.money import format_usd
 from remit.ports.journal import (
     Admission,
     Admitted,
@@ -150,8 +151,8 @@ def _hold_misfit(connection: sqlite3.Connection, admission: Admission) -> Misfit
 
 
 def _shortage(hold: Hold, taken: int, amount: int) -> str:
-    left = max(hold.cap_nano_usd - taken, 0)
-    return f"{hold.scope} has {left} nano-USD left of {hold.cap_nano_usd}, the call may cost {amount}"
+    left = format_usd(max(hold.cap_nano_usd - taken, 0))
+    return f"{left} left of {format_usd(hold.cap_nano_usd)} ({hold.scope}); the call may cost {format_usd(amount)}"
 
 
 def _write(connection: sqlite3.Connection, admission: Admission, now_us: int) -> None:

@@ -173,3 +173,15 @@ def set_control(connection: sqlite3.Connection, scope: str, reason: str | None, 
             "INSERT INTO control VALUES (?, ?, ?) ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason",
             (scope, reason, at_us),
         )
+
+
+def register_remit(connection: sqlite3.Connection, row: tuple[str, str, int], record: bytes) -> bool:
+    """Note (agent, digest, time) of a remit; True and recorded where the digest is a new one."""
+    changed = connection.execute(
+        "INSERT INTO remit VALUES (?, ?, ?) ON CONFLICT (agent) DO UPDATE "
+        "SET digest = excluded.digest, at = excluded.at WHERE digest != excluded.digest",
+        row,
+    ).rowcount
+    if changed:
+        connection.execute("INSERT INTO audit (body) VALUES (?)", (record,))
+    return changed == 1

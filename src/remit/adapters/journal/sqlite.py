@@ -69,7 +69,7 @@ class SqliteJournal:
     def complete(self, completion: Completion) -> Future[Settled]:
         return self._writer.submit(lambda sql: commits.complete(sql, completion))
 
-    def refuse(self, audit: bytes) -> Future[None]:
+    def record(self, audit: bytes) -> Future[None]:
         return self._writer.submit(lambda sql: _append(sql, audit))
 
     def create_run(self, start: StartRun) -> Future[None]:
@@ -83,6 +83,9 @@ class SqliteJournal:
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
         return self._writer.submit(lambda sql: runs.interrupt(sql, at_us))
+
+    def register_remit(self, agent: str, digest: str, at_us: int, audit: bytes) -> Future[bool]:
+        return self._writer.submit(lambda sql: runs.register_remit(sql, (agent, digest, at_us), audit))
 
     def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
         return self._writer.submit(lambda sql: runs.request_approval(sql, approval, audit))

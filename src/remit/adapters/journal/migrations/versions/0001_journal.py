@@ -75,6 +75,11 @@ STATEMENTS = (
         n INTEGER NOT NULL,
         PRIMARY KEY (key, at)
     ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE remit (
+        agent TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE control (
         scope TEXT PRIMARY KEY,
         reason TEXT NOT NULL,

@@ -1,0 +1,106 @@
+"""What the model sees: the instructions, the task, its own words and what its calls returned.
+
+It only grows, and each message is digested once. What a tool returned is data between the marks of a
+tool result: it adds no tools, changes no remit and ends no run.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from remit.core import actions
+from remit.core.actions import ModelCall, Place, ToolCall
+from remit.core.canonical import Json
+from remit.core.messages import (
+    KnownPrefix,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Text,
+    ToolOffer,
+    ToolResult,
+    ToolUse,
+)
+from remit.core.outcomes import Done, Failed, Refused
+from remit.core.runs import Run
+from remit.governance.remit import Remit
+from remit.governance.rules import Rules
+
+_REPLY_SLACK_TOKENS = 64
+"""A reply counts a little more when it is read back than when it was written: marks around its blocks."""
+
+
+class Conversation:
+    """The conversation of one run."""
+
+    def __init__(self, run: Run, rules: Rules) -> None:
+        remit: Remit = rules.remit
+        self._run = run
+        self._remit = remit
+        self._offers = tuple(
+            ToolOffer(name=tool.name, description=tool.description, args_schema=tool.args_schema)
+            for tool in rules.tools.values()
+        )
+        self._messages: list[Message] = []
+        self._digests: list[str] = []
+        self._known: KnownPrefix | None = None
+        self.step = 0
+        self._add(Message(role="user", parts=(Text(text=run.task.text),)))
+
+    def model_call(self, attempt: int) -> ModelCall:
+        """The next model call; a further attempt at the same step is a new action."""
+        request = ModelRequest(
+            model=self._remit.model,
+            system=self._remit.instructions,
+            messages=tuple(self._messages),
+            tools=self._offers,
+            max_output_tokens=self._remit.max_output_tokens,
+            known_prefix=self._known,
+        )
+        return actions.model_call(self._place(self.step + 1, f"m{attempt}"), request, tuple(self._digests))
+
+    def tool_call(self, index: int, use: ToolUse) -> ToolCall:
+        """The `index`-th tool call of the turn."""
+        return actions.tool_call(self._place(self.step, f"t{index}"), use.name, use.id, use.args)
+
+    def release(self, answer: str) -> actions.Release:
+        """The action of handing out the final answer."""
+        return actions.release(self._place(self.step, "answer"), answer)
+
+    def add_reply(self, reply: ModelReply) -> None:
+        """The model's turn."""
+        self.step += 1
+        self._add(Message(role="assistant", parts=reply.parts))
+        tokens = reply.usage.prompt_tokens + reply.usage.output_tokens + _REPLY_SLACK_TOKENS
+        self._known = KnownPrefix(messages=len(self._messages), tokens=tokens)
+
+    def add_results(self, results: list[ToolResult]) -> None:
+        """What the turn's calls came to, in the order of the calls."""
+        self._add(Message(role="user", parts=tuple(results)))
+
+    def _add(self, message: Message) -> None:
+        self._messages.append(message)
+        self._digests.append(actions.message_digest(message))
+
+    def _place(self, step: int, name: str) -> Place:
+        return Place(run_id=self._run.id, step=step, name=name, principal=self._run.principal)
+
+
+def tool_result(use: ToolUse, outcome: Done | Refused | Failed) -> ToolResult:
+    """The outcome of a call as the model is told it."""
+    if isinstance(outcome, Done):
+        text = orjson.dumps(outcome.value).decode()
+        if outcome.truncated:
+            text += "\n[remit: the result was cut to what this agent may receive; narrow the request for the rest]"
+        return ToolResult(call_id=use.id, content=text)
+    if isinstance(outcome, Refused):
+        decision = outcome.decision
+        return _error(use, {"code": decision.code, "message": decision.explain(), "remedy": decision.remedy})
+    message = outcome.message
+    if outcome.happened:
+        message += " (the call took effect: do not repeat it)"
+    return _error(use, {"code": outcome.code, "message": message, "retryable": outcome.retryable})
+
+
+def _error(use: ToolUse, error: Json) -> ToolResult:
+    return ToolResult(call_id=use.id, content=orjson.dumps({"error": error}).decode(), is_error=True)

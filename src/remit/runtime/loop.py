@@ -1,0 +1,132 @@
+"""The agent loop: ask the model, perform what it asks, tell it what became of that, repeat.
+
+Everything goes through the gate. The loop ends by an answer, a refusal of the model call or the answer,
+a failure, or a wait for a person; tool output never ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from remit.core.messages import ModelReply, ToolResult, ToolUse, Usage
+from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
+from remit.core.runs import RunEnd
+from remit.governance.gate import Gate, GovernedRun
+from remit.runtime.context import Conversation, tool_result
+
+CALLS_PER_TURN_MAX = 64
+BAD_TURNS_MAX = 5
+"""So many turns in a row whose calls were all ill-formed, and the model is given up."""
+
+_ILL_FORMED = frozenset({"args.invalid", "tool.not_granted"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed:
+    """The attempt failed in a way that another attempt may mend."""
+
+    code: str
+    message: str
+
+
+class AgentLoop:
+    """One run's loop. A further `attempt` goes on where the failed one stopped: nothing is done twice."""
+
+    def __init__(self, gate: Gate, conversation: Conversation) -> None:
+        self._gate = gate
+        self._conversation = conversation
+        self._bad_turns = 0
+        self.usage = Usage()
+        self.cost_nano_usd = 0
+
+    async def attempt(self, governed: GovernedRun) -> RunEnd | AttemptFailed:
+        """Go on until the run ends, waits, or the attempt fails. Raises only cancellation."""
+        conversation = self._conversation
+        while True:
+            outcome = await self._perform_model(governed)
+            if not isinstance(outcome, Done):
+                return _end_of(outcome)
+            reply: ModelReply = outcome.value
+            problem = _unusable(reply)
+            if problem is not None:
+                return problem
+            conversation.add_reply(reply)
+            uses = reply.tool_uses
+            if not uses:
+                return await self._release(governed, reply.text)
+            outcomes = await self._perform_tools(governed, uses)
+            waiting = next((one for one in outcomes if isinstance(one, Suspended | Unknown)), None)
+            if waiting is not None:
+                return _end_of(waiting)
+            if self._is_hopeless(outcomes):
+                message = f"{BAD_TURNS_MAX} turns in a row held only calls that no tool can take"
+                return RunEnd(status="failed", code="model.bad_calls", message=message)
+            conversation.add_results(_results(uses, outcomes))
+
+    async def _perform_model(self, governed: GovernedRun) -> Outcome:
+        outcome = await self._gate.perform(self._conversation.model_call(governed.attempt), governed)
+        if isinstance(outcome, Done | Failed):
+            self.cost_nano_usd += outcome.cost_nano_usd
+        if isinstance(outcome, Done) and outcome.usage is not None:
+            self.usage += outcome.usage
+        return outcome
+
+    async def _perform_tools(self, governed: GovernedRun, uses: tuple[ToolUse, ...]) -> list[Outcome]:
+        """The outcomes of one turn's calls, in their order; the calls run side by side."""
+        calls = [
+            self._gate.perform(self._conversation.tool_call(index, use), governed)
+            for index, use in enumerate(uses[:CALLS_PER_TURN_MAX])
+        ]
+        outcomes = [await calls[0]] if len(calls) == 1 else list(await asyncio.gather(*calls))
+        surplus = Failed(code="args.invalid", message=f"more than {CALLS_PER_TURN_MAX} calls in one turn")
+        return outcomes + [surplus] * (len(uses) - len(calls))
+
+    async def _release(self, governed: GovernedRun, answer: str) -> RunEnd | AttemptFailed:
+        outcome = await self._gate.perform(self._conversation.release(answer), governed)
+        if isinstance(outcome, Done):
+            return RunEnd(status="succeeded", answer=answer)
+        return _end_of(outcome)
+
+    def _is_hopeless(self, outcomes: list[Outcome]) -> bool:
+        bad = all(isinstance(one, Refused) and one.decision.code in _ILL_FORMED for one in outcomes)
+        self._bad_turns = self._bad_turns + 1 if bad else 0
+        return self._bad_turns >= BAD_TURNS_MAX
+
+
+def _results(uses: tuple[ToolUse, ...], outcomes: list[Outcome]) -> list[ToolResult]:
+    return [
+        tool_result(use, outcome)
+        for use, outcome in zip(uses, outcomes, strict=True)
+        if isinstance(outcome, Done | Refused | Failed)
+    ]
+
+
+def _unusable(reply: ModelReply) -> RunEnd | None:
+    if reply.stop == "refusal":
+        return RunEnd(status="failed", code="model.failed", message="the model declined the task")
+    if reply.stop == "max_tokens":
+        message = "the model's reply was cut off by max_output_tokens"
+        return RunEnd(status="failed", code="model.truncated", message=message)
+    return None
+
+
+def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
+    """How the run ends by an outcome that is not done."""
+    match outcome:
+        case Refused(decision=decision) if decision.code == "run.not_running":
+            return RunEnd(status="cancelled", code="run.cancelled", message=decision.reason)
+        case Refused(decision=decision) if decision.code == "journal.unavailable":
+            return RunEnd(status="failed", code=decision.code, message=decision.reason)
+        case Refused(decision=decision):
+            return RunEnd(status="refused", code=decision.code, message=decision.explain())
+        case Suspended(approval_id=approval_id, decision=decision):
+            message = f"approval {approval_id}: {decision.explain()}"
+            return RunEnd(status="suspended", code="approval.required", message=message)
+        case Unknown(action_id=action_id, reason=reason):
+            return RunEnd(status="suspended", code="effect.unknown", message=f"{action_id}: {reason}")
+        case Failed(code=code, message=message, retryable=True):
+            return AttemptFailed(code=code, message=message)
+        case Failed(code=code, message=message):
+            return RunEnd(status="failed", code=code, message=message)
+    raise AssertionError(outcome)  # Done is handled by the callers

@@ -1,0 +1,205 @@
+"""Takes a task to its end: a run is journaled, waits for a slot, is attempted, and always ends recorded.
+
+A retried attempt goes on where the failed one stopped; the waits between attempts are 1, 2, 4 ... s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from remit.core import audit, canonical, ids
+from remit.core.actions import Principal, TaskSource
+from remit.core.errors import RemitError
+from remit.core.messages import Usage
+from remit.core.runs import Run, RunEnd
+from remit.governance import records
+from remit.governance.gate import Gate, GateServices, GovernedRun
+from remit.governance.rules import Rules
+from remit.ports.journal import RunEnding, StartRun
+from remit.ports.services import AttemptEnded, RunStarted, RunStopped
+from remit.runtime.context import Conversation
+from remit.runtime.loop import AgentLoop, AttemptFailed
+
+TASK_BYTES_MAX = 256 * 1024
+_BACKOFF_MAX_S = 60
+_SLOT_POLL_MAX_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A run that ended or waits. `cost_nano_usd` is what its calls are known to have cost."""
+
+    run: Run
+    end: RunEnd
+    steps: int
+    attempts: int
+    usage: Usage
+    cost_nano_usd: int
+    duration_us: int
+
+
+class Runner:
+    """Runs one agent's tasks, as many side by side as its remit allows."""
+
+    def __init__(self, services: GateServices, gate: Gate, rules: Rules) -> None:
+        self._journal = services.journal
+        self._clock = services.clock
+        self._telemetry = services.telemetry
+        self._gate = gate
+        self._rules = rules
+        # first come, first served within this process; the journal's count over all processes decides
+        self._slots = asyncio.Semaphore(rules.remit.max_concurrent_runs)
+
+    async def announce(self) -> bool:
+        """Record the remit where it is another than the agent had before; whether it was."""
+        remit = self._rules.remit
+        at_us = self._clock.now_us()
+        record = audit.record("remit", at_us, {"agent": remit.agent, "remit": remit.digest})
+        return await self._journal.register_remit(remit.agent, remit.digest, at_us, record)
+
+    async def run(self, text: str, principal: Principal) -> RunResult:
+        """Give the agent a task.
+
+        Raises: RemitError `value.invalid`, `value.too_large` (nothing was begun), `journal.unavailable`.
+        """
+        run = self._new_run(text, principal)
+        await self._journal.create_run(StartRun(run=run, audit=records.run_created(run, run.created_at_us)))
+        async with self._slots:
+            try:
+                if not await self._begin(run):
+                    return await self._no_slot(run)
+                return await self._attend(run)
+            except asyncio.CancelledError:
+                end = RunEnd(
+                    status="cancelled", code="run.cancelled", message="whoever started it cancelled it"
+                )
+                await asyncio.shield(self._end(run, end))
+                raise
+
+    def _new_run(self, text: str, principal: Principal) -> Run:
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise RemitError("value.invalid", "the task holds a lone surrogate") from error
+        if len(data) > TASK_BYTES_MAX:
+            raise RemitError("value.too_large", f"the task is longer than {TASK_BYTES_MAX} bytes")
+        if not text.strip():
+            raise RemitError("usage.invalid", "the task is empty", remedy="say what is to be done")
+        now_us = self._clock.now_us()
+        run_id = ids.time_ordered(now_us, self._clock.entropy(10))
+        remit = self._rules.remit
+        return Run(
+            id=run_id,
+            tenant=principal.tenant,
+            agent=remit.agent,
+            remit_digest=remit.digest,
+            task=TaskSource(principal=principal, text=text, digest=canonical.digest(data)),
+            trace_id=ids.trace_id(run_id),
+            created_at_us=now_us,
+            deadline_us=now_us + int(remit.run_timeout_s * 1_000_000),
+        )
+
+    async def _begin(self, run: Run) -> bool:
+        wait_s = 0.02
+        limit = self._rules.remit.max_concurrent_runs
+        while not await self._journal.begin_run(run.id, limit, self._clock.now_us()):
+            if self._clock.now_us() >= run.deadline_us:
+                return False
+            await self._clock.sleep(wait_s)
+            wait_s = min(wait_s * 2, _SLOT_POLL_MAX_S)
+        return True
+
+    async def _no_slot(self, run: Run) -> RunResult:
+        message = f"no slot of {self._rules.remit.max_concurrent_runs} became free in time"
+        end = RunEnd(status="timed_out", code="run.no_slot", message=message)
+        await self._end(run, end)
+        return RunResult(run=run, end=end, steps=0, attempts=0, usage=Usage(), cost_nano_usd=0, duration_us=0)
+
+    async def _attend(self, run: Run) -> RunResult:
+        started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
+        self._telemetry.emit(RunStarted(run=run))
+        conversation = Conversation(run, self._rules)
+        loop = AgentLoop(self._gate, conversation)
+        attempts = 0
+        end = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
+        try:
+            end, attempts = await self._attempts(run, loop)
+            await self._end(run, end)
+        finally:
+            duration_us = (self._clock.monotonic_ns() - began_ns) // 1000
+            self._telemetry.emit(
+                RunStopped(
+                    run=run,
+                    end=end,
+                    started_us=started_us,
+                    duration_us=duration_us,
+                    usage=loop.usage,
+                    cost_nano_usd=loop.cost_nano_usd,
+                )
+            )
+        return RunResult(
+            run=run,
+            end=end,
+            steps=conversation.step,
+            attempts=attempts,
+            usage=loop.usage,
+            cost_nano_usd=loop.cost_nano_usd,
+            duration_us=duration_us,
+        )
+
+    async def _attempts(self, run: Run, loop: AgentLoop) -> tuple[RunEnd, int]:
+        """How the run ended, and after how many attempts."""
+        governed = GovernedRun(run=run, rules=self._rules)
+        timeout_s = max((run.deadline_us - self._clock.now_us()) / 1_000_000, 0.0)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    ended = await self._attempt(governed, loop)
+                    if isinstance(ended, RunEnd):
+                        return ended, governed.attempt
+                    await self._clock.sleep(_backoff_s(governed.attempt))
+                    governed = replace(governed, attempt=governed.attempt + 1)
+        except TimeoutError:
+            message = f"the run took longer than {self._rules.remit.run_timeout_s:g} s"
+            return RunEnd(status="timed_out", code="run.timed_out", message=message), governed.attempt
+        except Exception as error:
+            # an error of ours: the run fails with its type, and every effect it began is on record
+            message = f"the run broke with {type(error).__name__}"
+            return RunEnd(status="failed", code="internal", message=message), governed.attempt
+
+    async def _attempt(self, governed: GovernedRun, loop: AgentLoop) -> RunEnd | AttemptFailed:
+        started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
+        error, retry_in_s = "cancelled", None
+        try:
+            ended = await loop.attempt(governed)
+            error = ended.code
+            if isinstance(ended, AttemptFailed):
+                if governed.attempt > self._rules.remit.max_retries:
+                    ended = RunEnd(status="failed", code=ended.code, message=ended.message)
+                else:
+                    retry_in_s = _backoff_s(governed.attempt)
+            return ended
+        finally:
+            self._telemetry.emit(
+                AttemptEnded(
+                    run=governed.run,
+                    attempt=governed.attempt,
+                    started_us=started_us,
+                    duration_us=(self._clock.monotonic_ns() - began_ns) // 1000,
+                    error=error,
+                    retry_in_s=retry_in_s,
+                )
+            )
+
+    async def _end(self, run: Run, end: RunEnd) -> None:
+        """Record how the run ended, unless the commit of its answer did."""
+        if end.status == "succeeded":
+            return
+        at_us = self._clock.now_us()
+        ending = RunEnding(end=end, audit=records.run_ended(run, end, at_us))
+        await asyncio.shield(self._journal.end_run(run.id, ending, at_us))
+
+
+def _backoff_s(attempt: int) -> float:
+    return float(min(2 ** (attempt - 1), _BACKOFF_MAX_S))
