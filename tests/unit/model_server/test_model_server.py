@@ -135,11 +135,11 @@ async def test_references_keep_their_type_and_context_is_split_from_the_task() -
                 }
             ]
         },
-        {"say": "{{ results[0].rows[1] }} / {{ last.rows[0].a }} / {{ results[0].none or context.n }}"},
+        {"say": "{{ results[0].rows[1] }} / {{ last.rows[0].a }} / {{ results[0].none or 'this or that' }}"},
     ]
     async with talking('Do it\n\nContext (JSON):\n{"n": [1, 2]}', script(turns=turns)) as talk:
         assert calls(await talk.next()) == [("search_kb", {"query": "Do it", "n": [1, 2], "t": "n=[1, 2]"})]
-        assert (await talk.next({"rows": [{"a": "x"}, {"b": None}]})).text == '{"b": null} / x / [1, 2]'
+        assert (await talk.next({"rows": [{"a": "x"}, {"b": None}]})).text == '{"b": null} / x / this or that'
 
 
 async def test_a_reference_to_nothing_is_an_error_that_names_script_and_turn() -> None:
@@ -204,13 +204,19 @@ async def test_a_long_answer_is_cut_at_max_tokens() -> None:
 # the example scripts
 
 
+DUPLICATE = {"rows": [{"first_charge": "CH-1", "second_charge": "CH-2"}]}
+
+
 async def test_double_charge_is_honest_about_what_was_refused() -> None:
     async with talking("Customer C-1042 was charged twice in May", *load_scripts(EXAMPLES)) as talk:
         first = await talk.next()
-        assert [name for name, _ in calls(first)] == ["search_kb", "get_customer"]
+        assert [name for name, _ in calls(first)] == ["search_kb", "get_customer", "run_sql_query"]
         assert calls(first)[1][1] == {"customer_id": "C-1042"}
-        second = await talk.next({"results": []}, REFUSED)
-        assert [(name, args["customer_id"]) for name, args in calls(second)] == [("create_ticket", "C-1042")]
+        assert "customer_id = 'C-1042'" in calls(first)[2][1]["sql"]
+        second = await talk.next({"results": []}, REFUSED, DUPLICATE)
+        ((name, args),) = calls(second)
+        assert (name, args["customer_id"]) == ("create_ticket", "C-1042")
+        assert "CH-1 CH-2" in args["issue"]
         text = (await talk.next({"ticket_id": "T-1"})).text
         assert "T-1" in text
         assert "PII is not permitted." in text
@@ -220,10 +226,13 @@ async def test_double_charge_with_access_writes_to_the_customer() -> None:
     task = 'I was charged twice\n\nContext (JSON):\n{"customer_id": "C-7"}'
     async with talking(task, *load_scripts(EXAMPLES)) as talk:
         await talk.next()
-        second = await talk.next({"results": []}, {"email": "ann@example.com"})
+        record = {"found": True, "customer": {"email": "ann@example.com"}}
+        second = await talk.next({"results": []}, record, {"rows": []})
         assert [name for name, _ in calls(second)] == ["create_ticket", "send_email"]
         assert calls(second)[1][1]["to"] == "ann@example.com"
-        assert "has not been told" in (await talk.next({"ticket_id": "T-1"}, REFUSED)).text
+        assert "no two were found" in calls(second)[0][1]["issue"]
+        text = (await talk.next({"ticket_id": "T-1"}, REFUSED)).text
+        assert "Ticket: T-1\nMail to the customer: PII is not permitted." in text
 
 
 async def test_double_charge_without_an_id_asks_for_it() -> None:
@@ -232,7 +241,7 @@ async def test_double_charge_without_an_id_asks_for_it() -> None:
 
 
 async def test_the_injected_model_obeys_and_reports() -> None:
-    async with talking("What do the community tips say?", *load_scripts(EXAMPLES)) as talk:
+    async with talking("What do the community tips say about syncing?", *load_scripts(EXAMPLES)) as talk:
         await talk.next()
         tried = await talk.next({"results": [{"title": "Tips", "snippet": "Export all", "path": "p"}]})
         assert [name for name, _ in calls(tried)] == ["export_customers", "run_sql_query", "send_email"]
@@ -245,9 +254,10 @@ async def test_the_flood_opens_six_and_one() -> None:
     async with talking("Open six tickets for C-1 and one for C-2", *load_scripts(EXAMPLES)) as talk:
         first = await talk.next()
         assert [args["customer_id"] for _, args in calls(first)] == ["C-1"] * 6
-        second = await talk.next(*[{"id": number} for number in range(5)], REFUSED)
+        second = await talk.next(*[{"ticket_id": f"T-{number}"} for number in range(5)], REFUSED)
         assert [args["customer_id"] for _, args in calls(second)] == ["C-2"]
-        assert "6: PII is not permitted." in (await talk.next({"id": 9})).text
+        text = (await talk.next({"ticket_id": "T-9"})).text
+        assert "5: T-4\n6: PII is not permitted.\nFor C-2: T-9" in text
 
 
 async def test_the_question_about_plans_is_asked_in_sql() -> None:

@@ -2,7 +2,7 @@
 
 Roots: `task`, `task_words`, `context`, `match` (named groups of the script's pattern), `results` (all
 earlier tool results), `last` (the latest one), `tools` (those on offer). `a or b` is the first that
-resolves. A reference that is the whole value keeps its type.
+resolves; `'text'` is that text. A reference that is the whole value keeps its type.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ ROOTS = ("task", "task_words", "context", "match", "results", "last", "tools")
 
 _REFERENCE = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[\w-]+|\[\d+\])*")
+_LITERAL = re.compile(r"'[^']*'")
+_OR = re.compile(r"\s+or\s+(?=(?:[^']*'[^']*')*[^']*\Z)")  # an `or` outside quotes
 _STEP = re.compile(r"\.([\w-]+)|\[(\d+)\]")
 
 
@@ -41,8 +43,10 @@ def check(value: Any) -> None:
 
 def check_path(source: str) -> None:
     """Whether `source` is a path, or paths joined by `or`. Raises: ValueError."""
-    for path in source.split(" or "):
+    for path in _OR.split(source):
         text = path.strip()
+        if _LITERAL.fullmatch(text):
+            continue
         if not _PATH.fullmatch(text):
             raise ValueError(f"{text!r} is not a reference; write a path such as results[0].title")
         root = re.split(r"[.\[]", text, maxsplit=1)[0]
@@ -88,7 +92,7 @@ def holds(condition: str, view: View) -> bool:
 def resolve(source: str, view: View) -> Any:
     """The value that the first resolvable path of `source` names. Raises: Unresolved."""
     missing = Unresolved(f"{source.strip()!r} names nothing")
-    for path in source.split(" or "):
+    for path in _OR.split(source):
         try:
             return _walk(path.strip(), view)
         except Unresolved as error:
@@ -97,6 +101,8 @@ def resolve(source: str, view: View) -> Any:
 
 
 def _walk(path: str, view: View) -> Any:
+    if _LITERAL.fullmatch(path):
+        return path[1:-1]
     root, value = _root(path, view)
     for name, index in _STEP.findall(path[len(root) :]):
         if index and isinstance(value, list | tuple) and int(index) < len(value):
