@@ -104,7 +104,7 @@ class Place:
 
 def model_call(place: Place, request: ModelRequest, message_digests: tuple[str, ...]) -> ModelCall:
     """The action of asking `request.model`; `message_digests` are those of the request's messages."""
-    args = canonical.canonical(
+    args = canonical.canonical_own(
         {
             "max_output_tokens": request.max_output_tokens,
             "messages": list(message_digests),
@@ -156,13 +156,13 @@ def release(place: Place, answer: str) -> Release:
 
 
 def message_digest(message: Message) -> str:
-    """The SHA-256 of a message's canonical form."""
-    return canonical.digest(canonical.canonical(message_to_json(message)))
+    """The SHA-256 of a message's JSON with sorted keys."""
+    return canonical.digest(orjson.dumps(message_to_json(message), option=orjson.OPT_SORT_KEYS))
 
 
 def _digest(place: Place, kind: ActionKind, resource: str, args: bytes) -> str:
     return canonical.digest(
-        canonical.canonical(
+        canonical.canonical_own(
             {
                 "args": canonical.digest(args),
                 "id": place.action_id,

@@ -49,4 +49,5 @@ def record(kind: AuditKind, at_us: int, fields: dict[str, str | int | bool | lis
 
 def timestamp(at_us: int) -> str:
     """RFC 3339 in UTC with microseconds, such as `2026-11-22T15:04:05.000123Z`."""
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, micros = divmod(at_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{micros:06d}Z"

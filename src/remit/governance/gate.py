@@ -192,18 +192,13 @@ class Gate:
         """The journal's verdict. Who is cancelled while it is given leaves no intent open behind."""
         future = self._journal.admit(admission)
         try:
-            return await asyncio.shield(future)
+            return await future
         except asyncio.CancelledError:
-            # the commit may be under way, or done and not yet heard of: either way nobody will perform it
-            future.add_done_callback(lambda done: self._withdraw(done, admission))
+            # the verdict is known by now (a commit cannot be cancelled), and nobody will perform the effect
+            if future.done() and future.exception() is None and isinstance(future.result(), Admitted):
+                completion = records.withdrawn(admission, self._clock.now_us())
+                self._journal.complete(completion).add_done_callback(_retrieve)
             raise
-
-    def _withdraw(self, admitted: Future[Admitted | Recorded | Misfit], admission: Admission) -> None:
-        if admitted.cancelled() or admitted.exception() is not None:
-            return
-        if isinstance(admitted.result(), Admitted):
-            completion = records.withdrawn(admission, self._clock.now_us())
-            self._journal.complete(completion).add_done_callback(_retrieve)
 
     async def _perform_admitted(self, action: Action, governed: GovernedRun, decision: Decision) -> Outcome:
         try:
@@ -214,7 +209,7 @@ class Gate:
             self._complete(action, governed, attempted).add_done_callback(_retrieve)
             raise
         try:
-            settled = await asyncio.shield(self._complete(action, governed, attempted))
+            settled = await self._complete(action, governed, attempted)
         except Exception as error:
             # it was done and cannot be recorded: the open intent says so to whoever looks
             return Unknown(action_id=action.id, reason=f"the outcome could not be recorded: {error}")
@@ -274,20 +269,20 @@ class Gate:
         if isinstance(action, Release) and attempted.state == "done":
             end = RunEnd(status="succeeded", answer=action.args_value()["answer"])
             ending = RunEnding(end=end, audit=records.run_ended(governed.run, end, at_us))
-        completion = Completion(
-            action_id=action.id,
-            state=attempted.state,
-            result=attempted.result,
-            usage=attempted.usage,
-            cost_nano_usd=attempted.cost_nano_usd,
-            at_us=at_us,
-            outcome=b"",
-            exposes=attempted.exposes,
-            presumed=attempted.presumed,
-            ending=ending,
+        return self._journal.complete(
+            Completion(
+                action_id=action.id,
+                state=attempted.state,
+                result=attempted.result,
+                usage=attempted.usage,
+                cost_nano_usd=attempted.cost_nano_usd,
+                at_us=at_us,
+                outcome=records.outcome(governed.run, action, attempted, at_us),
+                exposes=attempted.exposes,
+                presumed=attempted.presumed,
+                ending=ending,
+            )
         )
-        record = records.outcome(governed.run, action, completion, attempted.outcome)
-        return self._journal.complete(replace(completion, outcome=record))
 
     def _replay(self, action: Action, recorded: Recorded) -> Outcome:
         try:

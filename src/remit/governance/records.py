@@ -6,8 +6,9 @@ from remit.core import audit, canonical
 from remit.core.actions import Action
 from remit.core.decisions import Decision
 from remit.core.messages import Usage
-from remit.core.outcomes import Failed, Outcome, Unknown
+from remit.core.outcomes import Done, Failed, Unknown
 from remit.core.runs import Run, RunEnd
+from remit.governance.results import Attempted
 from remit.ports.journal import Admission, Completion
 
 
@@ -41,22 +42,22 @@ def refusal(run: Run, action: Action, decision: Decision, at_us: int) -> bytes:
     )
 
 
-def outcome(run: Run, action: Action, completion: Completion, shown: Outcome) -> bytes:
-    """What became of an admitted effect; `completion` carries its own record still empty."""
-    fields = _about(run, action) | {"outcome": completion.state}
-    if completion.result:
-        fields["result"] = canonical.digest(completion.result)
-    if completion.cost_nano_usd:
-        fields["cost_nano_usd"] = completion.cost_nano_usd
-    if completion.presumed:
+def outcome(run: Run, action: Action, attempted: Attempted, at_us: int) -> bytes:
+    """What became of an admitted effect."""
+    fields = _about(run, action) | {"outcome": attempted.state, "result": canonical.digest(attempted.result)}
+    if attempted.cost_nano_usd:
+        fields["cost_nano_usd"] = attempted.cost_nano_usd
+    if attempted.presumed:
         fields["cost"] = "presumed"
-    if completion.exposes:
-        fields["trust"] = "untrusted"
-    if isinstance(shown, Failed):
+    shown = attempted.outcome
+    if isinstance(shown, Done) and shown.label is not None:
+        fields["trust"] = shown.label.trust
+        fields["classes"] = list(shown.label.classes)
+    elif isinstance(shown, Failed):
         fields["code"] = shown.code
     elif isinstance(shown, Unknown):
         fields["code"] = "effect.unknown"
-    return audit.record("outcome", completion.at_us, fields)
+    return audit.record("outcome", at_us, fields)
 
 
 def withdrawn(admission: Admission, at_us: int) -> Completion:

@@ -1,7 +1,8 @@
 """The journal: one atomic store of runs, calls, money, windows, approvals and audit records.
 
-Every method is one atomic, durable commit, or a read. A method returns a future that is set once the
-commit is on disk; cancelling whoever waits for it does not undo the commit.
+Every method is one atomic, durable commit, or a read. A commit's method returns a future that is set
+once the commit is on disk, and that cannot be cancelled: a task that is cancelled while it waits for the
+future is cancelled when the commit is known.
 Raises (all methods): RemitError `journal.unavailable`: nothing was written.
 """
 

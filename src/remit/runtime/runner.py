@@ -74,7 +74,7 @@ class Runner:
                 end = RunEnd(
                     status="cancelled", code="run.cancelled", message="whoever started it cancelled it"
                 )
-                await asyncio.shield(self._end(run, end))
+                await self._end(run, end)
                 raise
 
     def _new_run(self, text: str, principal: Principal) -> Run:
@@ -198,7 +198,7 @@ class Runner:
             return
         at_us = self._clock.now_us()
         ending = RunEnding(end=end, audit=records.run_ended(run, end, at_us))
-        await asyncio.shield(self._journal.end_run(run.id, ending, at_us))
+        await self._journal.end_run(run.id, ending, at_us)
 
 
 def _backoff_s(attempt: int) -> float:

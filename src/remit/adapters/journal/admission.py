@@ -6,8 +6,9 @@ intent's row: whoever deletes it is the only one who completes the call.
 
 from __future__ import annotations
 
-import json
 import sqlite3
+
+import orjson
 
 from remit.adapters.journal import runs
 from remit.core import audit
@@ -44,13 +45,23 @@ FROM call LEFT JOIN done USING (seq) WHERE call.seq = ?
 _APPROVAL = """
 SELECT action_digest, remit_digest, verdict, expires_at, used_at, run_id FROM approval WHERE id = ?
 """
-_HOLD = """
-INSERT INTO balance (scope, spent, held, presumed) VALUES (?, 0, ?, 0)
-ON CONFLICT (scope) DO UPDATE SET held = held + excluded.held
-"""
-_SETTLE = """
-UPDATE balance SET held = held - ?, spent = spent + ?, presumed = presumed + ? WHERE scope = ? RETURNING spent
-"""
+SCOPES_MAX = 4
+"""Of one admission. The statements for each number of scopes are written once, below."""
+
+_BALANCES = [
+    f"SELECT scope, spent + held FROM balance WHERE scope IN ({','.join('?' * count)})"
+    for count in range(SCOPES_MAX + 1)
+]
+_HOLDS = [
+    f"INSERT INTO balance (scope, spent, held, presumed) VALUES {','.join(['(?, 0, ?, 0)'] * count)} "
+    "ON CONFLICT (scope) DO UPDATE SET held = held + excluded.held"
+    for count in range(SCOPES_MAX + 1)
+]
+_SETTLE = [
+    "UPDATE balance SET held = held - ?, spent = spent + ?, presumed = presumed + ? "
+    f"WHERE scope IN ({','.join('?' * count)}) RETURNING scope, spent"
+    for count in range(SCOPES_MAX + 1)
+]
 _DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNT = """
 INSERT INTO rate_event (key, at, n) VALUES (?, ?, 1) ON CONFLICT (key, at) DO UPDATE SET n = n + 1
@@ -142,9 +153,12 @@ def _hold_misfit(connection: sqlite3.Connection, admission: Admission) -> Misfit
     amount = admission.amount_nano_usd
     if amount < 0:
         raise RemitError("value.invalid", "an amount to hold is below zero")
+    if not admission.holds:
+        return None
+    scopes = [hold.scope for hold in admission.holds]
+    balances = dict(connection.execute(_BALANCES[len(scopes)], scopes).fetchall())
     for hold in admission.holds:
-        row = connection.execute("SELECT spent + held FROM balance WHERE scope = ?", (hold.scope,)).fetchone()
-        taken = 0 if row is None else row[0]
+        taken = balances.get(hold.scope, 0)
         if taken + amount > hold.cap_nano_usd:
             return Misfit(kind="budget", detail=_shortage(hold, taken, amount), rule=hold.rule)
     return None
@@ -171,8 +185,11 @@ def _write(connection: sqlite3.Connection, admission: Admission, now_us: int) ->
     amount = admission.amount_nano_usd
     scopes = "[]"
     if admission.holds:
-        connection.executemany(_HOLD, [(hold.scope, amount) for hold in admission.holds])
-        scopes = json.dumps([(hold.scope, hold.cap_nano_usd, hold.alert_percent) for hold in admission.holds])
+        values = [value for hold in admission.holds for value in (hold.scope, amount)]
+        connection.execute(_HOLDS[len(admission.holds)], values)
+        scopes = orjson.dumps(
+            [(hold.scope, hold.cap_nano_usd, hold.alert_percent) for hold in admission.holds]
+        ).decode()
     connection.execute("INSERT INTO inflight VALUES (?, ?, ?)", (seq, amount, scopes))
     for window in admission.windows:
         width = _width_us(window)
@@ -215,7 +232,7 @@ def complete(connection: sqlite3.Connection, completion: Completion) -> Settled:
         ),
     )
     connection.execute("INSERT INTO audit (body) VALUES (?)", (completion.outcome,))
-    alerts = () if scopes == "[]" else _settle(connection, completion, held, json.loads(scopes))
+    alerts = () if scopes == "[]" else _settle(connection, completion, held, orjson.loads(scopes))
     ended = False
     if completion.ending is not None:
         run_id = completion.action_id.partition(".")[0]
@@ -230,10 +247,12 @@ def _settle(
     scopes: list[tuple[str, int, int | None]],
 ) -> tuple[Alert, ...]:
     alerts = []
+    cost = held if completion.presumed else completion.cost_nano_usd
+    presumed = held if completion.presumed else 0
+    names = [scope for scope, _, _ in scopes]
+    spent_at = dict(connection.execute(_SETTLE[len(names)], (held, cost, presumed, *names)).fetchall())
     for scope, cap, percent in scopes:
-        cost = held if completion.presumed else completion.cost_nano_usd
-        presumed = held if completion.presumed else 0
-        (spent,) = connection.execute(_SETTLE, (held, cost, presumed, scope)).fetchone()
+        spent = spent_at[scope]
         if percent is None or spent * 100 < cap * percent:
             continue
         first = connection.execute(

@@ -1,6 +1,7 @@
 """One thread writes; what waits while it writes goes into the next commit together.
 
-A future is set only after the commit that holds its operation is on disk. One operation's error
+A future is set only after the commit that holds its operation is on disk, and it cannot be cancelled:
+a task that is cancelled while it waits hears of it once the commit is known. One operation's error
 undoes that operation alone. At most one batch is outstanding, and one wake-up of the event loop
 acknowledges all of it.
 """
@@ -21,6 +22,15 @@ from remit.core.errors import RemitError
 Operation: TypeAlias = Callable[[sqlite3.Connection], Any]
 _Job: TypeAlias = tuple[Operation, "asyncio.Future[Any]"]
 _Result: TypeAlias = tuple[Any, BaseException | None]
+
+
+class CommitFuture(asyncio.Future[Any]):
+    """The future of a commit. What goes to disk cannot be called back, so neither can this."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Refuse: the waiting task is cancelled when the commit is known."""
+        return False
+
 
 BATCH_MAX = 512
 BUSY_TIMEOUT_MS = 10_000
@@ -60,7 +70,7 @@ class GroupCommitWriter:
         """
         if self._closed or os.getpid() != self._pid:
             raise RemitError("journal.unavailable", "the journal is closed, or belongs to another process")
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future = CommitFuture(loop=self._loop)
         self._waiting.append((operation, future))
         if not self._writing:
             # hand over at the end of this turn of the loop, so that one turn's operations share a commit
@@ -84,8 +94,6 @@ class GroupCommitWriter:
 
     def _acknowledge(self, batch: list[_Job], results: list[_Result]) -> None:
         for (_, future), (value, error) in zip(batch, results, strict=True):
-            if future.cancelled():
-                continue
             if error is None:
                 future.set_result(value)
             else:
@@ -105,48 +113,31 @@ class GroupCommitWriter:
                 return  # the loop is closed: nobody is left to hear of it; what is committed stands
 
     def _commit(self, batch: list[_Job]) -> list[_Result]:
-        """Run a batch in one transaction. An error of the commit itself fails every operation."""
+        """Run a batch in one transaction; where one operation fails, each again in one of its own.
+
+        Running an operation again is safe: what it did was rolled back.
+        """
+        try:
+            return self._transact(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                return [(None, _unavailable(error))]
+        return [result for job in batch for result in self._commit([job])]
+
+    def _transact(self, batch: list[_Job]) -> list[_Result]:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            results = [_attempt(connection, operation, alone=len(batch) == 1) for operation, _ in batch]
-            if connection.in_transaction:
-                connection.execute("COMMIT")
+            results: list[_Result] = [(operation(connection), None) for operation, _ in batch]
+            connection.execute("COMMIT")
             return results
-        except Exception as error:  # whatever it was, nothing of the batch is on disk
-            _rollback(connection)
-            return [(None, _unavailable(error))] * len(batch)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
 
-def _attempt(connection: sqlite3.Connection, operation: Operation, *, alone: bool) -> _Result:
-    """Run one operation so that its failure undoes only itself.
-
-    Raises where the whole transaction is lost, so that no other operation is reported as written.
-    """
-    if not alone:
-        connection.execute("SAVEPOINT operation")
-    try:
-        value = operation(connection)
-    except Exception as error:
-        if not connection.in_transaction:
-            raise  # SQLite gave up the transaction by itself (disk full, I/O error)
-        if alone:
-            connection.execute("ROLLBACK")
-        else:
-            connection.execute("ROLLBACK TO operation")
-            connection.execute("RELEASE operation")
-        return None, error if isinstance(error, RemitError) else _unavailable(error)
-    if not alone:
-        connection.execute("RELEASE operation")
-    return value, None
-
-
-def _rollback(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.rollback()
-
-
-def _unavailable(error: BaseException) -> RemitError:
+def _unavailable(error: Exception) -> RemitError:
+    """What the caller is told; an operation's own RemitError is told as it is."""
     if isinstance(error, RemitError):
         return error
     failure = RemitError("journal.unavailable", "the journal could not be written", cause=str(error))
