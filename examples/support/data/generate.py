@@ -25,16 +25,16 @@ PRICES = {
     ("business", "monthly"): 20,
     ("business", "annual"): 200,
 }
-FIRST = (
+FIRST_NAMES = (
     "Aisha Anders Beatriz Bruno Chen Clara Daniel Dina Elif Emil Farah Felix Grace Hana Hugo Ines Ivan "
     "Jamal Jana Kofi Lena Liam Maria Mateo Nadia Noah Olga Omar Priya Rosa Samir Sofia Tariq Uma Viktor "
     "Wei Yara Yuki Zoe Zsofia"
-).split()
-LAST = (
+)
+LAST_NAMES = (
     "Abara Almeida Bauer Berg Costa Dubois Eriksen Fischer Garcia Haddad Ito Jansen Kaya Khan Kowalski "
     "Larsen Lopez Meyer Moreau Nakamura Novak Okafor Osei Patel Petrov Quinn Rossi Sato Silva Singh Smith "
     "Tanaka Toth Usman Varga Walsh Weber Yilmaz Zhang"
-).split()
+)
 COUNTRIES = ("US", "US", "US", "GB", "DE", "DE", "FR", "ES", "CA", "AU", "IN", "BR", "NL", "SE", "JP")
 Row = dict[str, str]
 
@@ -48,9 +48,11 @@ def month_after(day: date, months: int) -> date:
 def make_customer(chance: random.Random, number: int) -> Row:
     """One customer, without regard to the others."""
     key = f"C-{number}"
-    first, last = chance.choice(FIRST), chance.choice(LAST)
+    first, last = chance.choice(FIRST_NAMES.split()), chance.choice(LAST_NAMES.split())
     plan = chance.choices(("free", "solo", "team", "business"), (20, 40, 27, 13))[0]
-    status = chance.choices(("active", "past_due", "cancelled"), (88, 5, 7))[0] if plan != "free" else "active"
+    status = (
+        chance.choices(("active", "past_due", "cancelled"), (88, 5, 7))[0] if plan != "free" else "active"
+    )
     signup = date(2023, 1, 1) + timedelta(days=chance.randrange(1200))
     if key in DOUBLE_CHARGED:
         plan, status = "team" if key == "C-1042" else "solo", "active"

@@ -34,10 +34,11 @@ _HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 _FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$\n?", re.MULTILINE | re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
 # Words that stand on nearly every page; they only cost time and blur the ranking.
-_STOP: Final = frozenset(
+_STOP_WORDS = (
     "a an and are as at be but by can do does for from how i in is it me my of on or our so that the their "
-    "there this to was we were what when where which who why will with you your".split()  # noqa: SIM905 - words read better than a list of 56 literals
+    "there this to was we were what when where which who why will with you your"
 )
+_STOP: Final = frozenset(_STOP_WORDS.split())
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pages (
   rowid INTEGER PRIMARY KEY, path TEXT UNIQUE NOT NULL, stat TEXT NOT NULL, digest TEXT NOT NULL,

@@ -121,7 +121,6 @@ def _open(data: CustomerData) -> sqlite3.Connection:
 
 def _guard(connection: sqlite3.Connection, authorizer: Authorizer, bounds: _Bounds) -> None:
     connection.text_factory = _text
-    connection.enable_load_extension(False)
     for pragma in ("query_only = 1", "temp_store = MEMORY", "trusted_schema = 0", "cell_size_check = 1"):
         connection.execute(f"PRAGMA {pragma}")
     for limit, value in LIMITS:
