@@ -29,14 +29,6 @@ LogSink: TypeAlias = Literal["stdout", "stderr"] | Path
 _EVENT_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
     {"tool": names.LOG_TOOL_CALL, "model": names.LOG_LLM_CALL, "release": names.LOG_RELEASE}
 )
-# All of a span's extra that a line may show: what is not named here stays out.
-_SHOWN: Final = (
-    names.RESULT_COUNT,
-    names.CUSTOMER_EXISTS,
-    names.TICKET_ID,
-    names.PRIORITY,
-    names.QUERY,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +93,7 @@ class JsonLog:
     def _line(self, span: SpanRecord) -> bytes:
         if span.kind == "attempt":
             # An attempt that nothing follows is told by the run's own end.
-            line = self._retry(span) if names.RETRY_IN_S in span.extra else None
+            line = self._retry(span) if span.retry_in_s is not None else None
         elif span.kind == "run":
             line = self._run(span)
         else:
@@ -134,11 +126,8 @@ class JsonLog:
         if span.truncated:
             line["truncated"] = True
         if span.state == "suspended":
-            line["approval_id"] = span.extra.get(names.APPROVAL_ID, "")
-        for key in _SHOWN:
-            if key in span.extra:
-                line[key] = span.extra[key]
-        return line
+            line["approval_id"] = span.approval_id
+        return line | span.shown if span.extra else line
 
     def _run(self, span: SpanRecord) -> dict[str, Any]:
         if span.duration_us is None:
@@ -159,8 +148,8 @@ class JsonLog:
     def _retry(self, span: SpanRecord) -> dict[str, Any]:
         line = self._head("WARNING", names.LOG_RETRY, span)
         line["attempt"] = span.attempt
-        line["error"] = span.extra.get(names.RETRY_ERROR, "")
-        line["retry_in_s"] = span.extra[names.RETRY_IN_S]
+        line["error"] = span.error
+        line["retry_in_s"] = span.retry_in_s
         return line
 
     def _alert(self, event: ThresholdCrossed) -> bytes:

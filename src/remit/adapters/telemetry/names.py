@@ -50,6 +50,8 @@ CUSTOMER_EXISTS: Final = "customer_exists"
 TICKET_ID: Final = "ticket_id"
 PRIORITY: Final = "priority"
 QUERY: Final = "query"  # only where content is captured
+# All of a span's extra attributes that a log line or a tree shows: what is not named here stays out.
+SHOWN: Final = (RESULT_COUNT, CUSTOMER_EXISTS, TICKET_ID, PRIORITY, QUERY)
 
 # attributes of the conventions
 ERROR_TYPE: Final = "error.type"

@@ -98,6 +98,27 @@ class SpanRecord(NamedTuple):
         """Whether its status is ERROR: refused, failed, unknown, or a run that ended in any such way."""
         return self.state in ("refused", "failed", "unknown", "timed_out", "cancelled")
 
+    @property
+    def shown(self) -> dict[str, str | int | bool]:
+        """The fields of the call that may be shown, by their names."""
+        return {name: self.extra[name] for name in names.SHOWN if name in self.extra}
+
+    @property
+    def error(self) -> str:
+        """What an attempt failed with."""
+        return str(self.extra.get(names.RETRY_ERROR, ""))
+
+    @property
+    def retry_in_s(self) -> float | None:
+        """How long after a failed attempt the next one follows, None where none does."""
+        wait: float | None = self.extra.get(names.RETRY_IN_S)
+        return wait
+
+    @property
+    def approval_id(self) -> str:
+        """The approval that a suspended effect waits for."""
+        return str(self.extra.get(names.APPROVAL_ID, ""))
+
 
 class SpanMaker:
     """Makes the span of an event once, for however many sinks ask for it one after the other.

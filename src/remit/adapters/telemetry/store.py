@@ -63,9 +63,7 @@ class TraceReader:
 
     def _connect(self) -> sqlite3.Connection:
         if not self._path.exists():
-            empty = sqlite3.connect(":memory:", isolation_level=None)
-            schema.create(empty)
-            return empty
+            return _empty()
         connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
         try:
             version = _version(connection)
@@ -74,6 +72,9 @@ class TraceReader:
             raise RemitError(
                 "journal.schema", "the trace store cannot be read", cause=f"{self._path}: {error}"
             ) from error
+        if version == 0:  # in the moment of its creation
+            connection.close()
+            return _empty()
         if version != schema.VERSION:
             connection.close()
             raise RemitError(
@@ -217,6 +218,12 @@ def _open(path: Path, now_us: int, notice: Callable[[str], None]) -> sqlite3.Con
     except sqlite3.Error:
         connection.close()
         raise
+    return connection
+
+
+def _empty() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.create(connection)
     return connection
 
 
