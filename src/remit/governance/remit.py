@@ -94,10 +94,11 @@ CLASS_RULE: Mapping[DataClass, str] = {
 }
 
 
-def parse(text: str, file: str, tools: Sequence[ToolSpec]) -> Remit:
+def parse(text: str, file: str, tools: Sequence[ToolSpec], *, model: str | None = None) -> Remit:
     """Compile the governance file `text` against the tools there are.
 
-    `file` is the name that errors carry. Raises: ConfigErrors.
+    `file` is the name that errors carry; `model` takes the place of the file's, and makes another remit of
+    it. Raises: ConfigErrors.
     """
     document = source.read(text, file)
     try:
@@ -105,7 +106,8 @@ def parse(text: str, file: str, tools: Sequence[ToolSpec]) -> Remit:
     except ValidationError as error:
         errors = [_config_error(document, detail) for detail in error.errors()]
         raise ConfigErrors(errors) from None
-    compiler = _Compiler(document, parsed.agent, tools)
+    agent = parsed.agent if model is None else parsed.agent.model_copy(update={"model": model})
+    compiler = _Compiler(document, agent, tools)
     remit = compiler.compile()
     if compiler.errors:
         raise ConfigErrors(compiler.errors)

@@ -63,14 +63,19 @@ class ScriptedModel:
 def says(text: str, *, usage: Usage | None = None) -> ModelReply:
     """A reply that ends the conversation."""
     return ModelReply(
-        parts=(Text(text=text),), stop="end", usage=usage or Usage(input_tokens=100, output_tokens=10), model="m"
+        parts=(Text(text=text),),
+        stop="end",
+        usage=usage or Usage(input_tokens=100, output_tokens=10),
+        model="m",
     )
 
 
 def calls(*uses: tuple[str, Json], usage: Usage | None = None) -> ModelReply:
     """A reply that asks for tool calls: (tool, arguments) each."""
     return ModelReply(
-        parts=tuple(ToolUse(id=f"call-{index}", name=name, args=args) for index, (name, args) in enumerate(uses)),
+        parts=tuple(
+            ToolUse(id=f"call-{index}", name=name, args=args) for index, (name, args) in enumerate(uses)
+        ),
         stop="tool_use",
         usage=usage or Usage(input_tokens=100, output_tokens=10),
         model="m",
@@ -80,7 +85,9 @@ def calls(*uses: tuple[str, Json], usage: Usage | None = None) -> ModelReply:
 class FunctionTools:
     """A tool host of async functions, each with its declaration. `called` counts what really ran."""
 
-    def __init__(self, tools: Mapping[ToolSpec, ToolFunction] | Sequence[tuple[ToolSpec, ToolFunction]]) -> None:
+    def __init__(
+        self, tools: Mapping[ToolSpec, ToolFunction] | Sequence[tuple[ToolSpec, ToolFunction]]
+    ) -> None:
         pairs = list(tools.items()) if isinstance(tools, Mapping) else list(tools)
         self._functions = {spec.name: function for spec, function in pairs}
         self._specs = tuple(spec for spec, _ in pairs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from remit.adapters.models import ModelRouter
-from remit.core.errors import RemitError
 from remit.core.messages import ModelReply, ModelRequest, Usage
+from remit.ports.effects import EffectFailed
 
 
 class Named:
@@ -29,7 +29,7 @@ async def test_the_first_pattern_that_fits_is_the_provider() -> None:
 
 @pytest.mark.parametrize("model", ["", "gpt-5", "Claude-1", "my-claude-1"])
 async def test_a_model_of_no_provider_is_refused(model: str) -> None:
-    with pytest.raises(RemitError) as caught:
+    with pytest.raises(EffectFailed) as caught:
         await ModelRouter({"claude-*": Named("big")}).complete(request(model))
     assert caught.value.code == "model.no_provider"
     assert repr(model) in caught.value.message

@@ -10,7 +10,7 @@ from remit.core import audit
 from remit.core.actions import Principal, TaskSource
 from remit.core.messages import Usage
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
-from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord
+from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord, CostRow
 
 _RUN = """
 SELECT id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline,
@@ -34,6 +34,15 @@ SELECT id FROM call JOIN done USING (seq)
 WHERE id > ?1 AND id < ?2 AND exposes
   AND seq < (SELECT max(seq) FROM call WHERE id > ?1 AND id < ?2 AND kind = 'model')
 ORDER BY seq
+"""
+
+_COSTS = """
+SELECT date(call.at / 1000000, 'unixepoch'), run.agent, call.resource, count(*), sum(done.input_tokens),
+       sum(done.output_tokens), sum(done.cache_read_tokens), sum(done.cache_write_tokens), sum(done.cost),
+       sum(CASE done.state WHEN 'done' THEN 0 ELSE done.cost END)
+FROM call JOIN done USING (seq) JOIN run ON run.id = substr(call.id, 1, instr(call.id, '.') - 1)
+WHERE call.kind = 'model' AND call.at >= ?
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
 
@@ -160,3 +169,29 @@ def balances(connection: sqlite3.Connection, prefix: str) -> Sequence[Balance]:
         Balance(scope=scope, spent_nano_usd=spent, held_nano_usd=held, presumed_nano_usd=presumed)
         for scope, spent, held, presumed in rows
     ]
+
+
+def cost_rows(connection: sqlite3.Connection, since_us: int) -> Sequence[CostRow]:
+    """What model calls cost since a time, by day, agent and model."""
+    rows = []
+    for day, agent, model, count, read, written, cache_read, cache_write, cost, wasted in connection.execute(
+        _COSTS, (since_us,)
+    ):
+        usage = Usage(
+            input_tokens=read,
+            output_tokens=written,
+            cache_read_tokens=cache_read,
+            cache_write_tokens=cache_write,
+        )
+        rows.append(
+            CostRow(
+                day=day,
+                agent=agent,
+                model=model,
+                calls=count,
+                usage=usage,
+                cost_nano_usd=cost,
+                wasted_nano_usd=wasted,
+            )
+        )
+    return rows

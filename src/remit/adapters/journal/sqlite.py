@@ -28,6 +28,7 @@ from remit.ports.journal import (
     Balance,
     CallRecord,
     Completion,
+    CostRow,
     Misfit,
     Recorded,
     RunEnding,
@@ -39,15 +40,62 @@ from remit.ports.services import Clock
 T = TypeVar("T")
 
 
-class SqliteJournal:
+class SqliteReader:
+    """The reads of the `Journal` port on one SQLite file, through a connection that cannot write."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="remit-journal-read")
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        return await self._read(lambda sql: reads.run_record(sql, run_id))
+
+    async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]:
+        return await self._read(lambda sql: reads.run_records(sql, status, limit))
+
+    async def calls(self, run_id: str) -> Sequence[CallRecord]:
+        return await self._read(lambda sql: reads.call_records(sql, run_id))
+
+    async def approval_for(self, action_digest: str) -> Approval | None:
+        return await self._read(lambda sql: runs.approval_for(sql, action_digest))
+
+    async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]:
+        return await self._read(lambda sql: reads.audit_entries(sql, query))
+
+    async def balances(self, prefix: str = "") -> Sequence[Balance]:
+        return await self._read(lambda sql: reads.balances(sql, prefix))
+
+    async def costs(self, since_us: int = 0) -> Sequence[CostRow]:
+        return await self._read(lambda sql: reads.cost_rows(sql, since_us))
+
+    async def close(self) -> None:
+        self._reading.shutdown(wait=True)
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        def read() -> T:
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    f"file:{self._path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                )
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            return query(self._connection)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reading, read)
+        except sqlite3.Error as error:
+            raise RemitError("journal.unavailable", "the journal cannot be read", cause=str(error)) from error
+
+
+class SqliteJournal(SqliteReader):
     """The `Journal` port on one SQLite file. Belongs to the event loop it was opened in."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
+        super().__init__(path)
         self._clock = clock
         self._writer = GroupCommitWriter(path)
-        self._reader: sqlite3.Connection | None = None
-        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="remit-journal-read")
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> SqliteJournal:
@@ -100,43 +148,9 @@ class SqliteJournal:
 
         return self._writer.submit(operation)
 
-    async def run(self, run_id: str) -> RunRecord | None:
-        return await self._read(lambda sql: reads.run_record(sql, run_id))
-
-    async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]:
-        return await self._read(lambda sql: reads.run_records(sql, status, limit))
-
-    async def calls(self, run_id: str) -> Sequence[CallRecord]:
-        return await self._read(lambda sql: reads.call_records(sql, run_id))
-
-    async def approval_for(self, action_digest: str) -> Approval | None:
-        return await self._read(lambda sql: runs.approval_for(sql, action_digest))
-
-    async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]:
-        return await self._read(lambda sql: reads.audit_entries(sql, query))
-
-    async def balances(self, prefix: str = "") -> Sequence[Balance]:
-        return await self._read(lambda sql: reads.balances(sql, prefix))
-
     async def close(self) -> None:
         await self._writer.close()
-        self._reading.shutdown(wait=True)
-        if self._reader is not None:
-            self._reader.close()
-
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        def read() -> T:
-            if self._reader is None:
-                self._reader = sqlite3.connect(
-                    f"file:{self._path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-                )
-                self._reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            return query(self._reader)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._reading, read)
-        except sqlite3.Error as error:
-            raise RemitError("journal.unavailable", "the journal cannot be read", cause=str(error)) from error
+        await super().close()
 
 
 def _append(sql: sqlite3.Connection, audit: bytes) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from remit.core.errors import RemitError
 from remit.core.messages import ModelReply, ModelRequest
-from remit.ports.effects import Model
+from remit.ports.effects import EffectFailed, Model
 
 
 class ModelRouter:
@@ -17,15 +16,13 @@ class ModelRouter:
         self._providers = dict(providers)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
-        """The reply of the model's provider. Raises: EffectFailed; RemitError `model.no_provider`."""
+        """The reply of the model's provider. Raises: EffectFailed, also `model.no_provider`."""
         return await self.provider(request.model).complete(request)
 
     def provider(self, model: str) -> Model:
-        """The provider of `model`. Raises: RemitError `model.no_provider`."""
+        """The provider of `model`. Raises: EffectFailed `model.no_provider`."""
         for pattern, provider in self._providers.items():
             if fnmatchcase(model, pattern):
                 return provider
         known = ", ".join(self._providers) or "none"
-        raise RemitError(
-            "model.no_provider", f"no provider serves the model {model!r}", cause=f"served: {known}"
-        )
+        raise EffectFailed("model.no_provider", f"no provider serves the model {model!r} (served: {known})")
