@@ -27,11 +27,13 @@ RESULTS_MAX = 5
 WORDS_MAX = 32
 FILE_BYTES_MAX = 1_000_000
 FILES_MAX = 20_000
+PASSAGE_CHARS_MAX = 900
 RESCAN_NS = 5 * 10**9
 _VISIBILITY = re.compile(r"^visibility[ \t]*:[ \t]*[\"']?(\w+)[\"']?[ \t]*(?:#.*)?$", re.MULTILINE)
 _TITLE = re.compile(r"^title[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
-_FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$\n?", re.MULTILINE | re.DOTALL)
+_FRONT = re.compile(r"\A\ufeff?---[ \t]*\n(.*?)^---[ \t]*$\n?", re.MULTILINE | re.DOTALL)
+_MARKED = re.compile("\x02(.*?)\x03", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
 # Words that stand on nearly every page; they only cost time and blur the ranking.
 _STOP_WORDS = (
@@ -47,7 +49,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
   title, body, tokenize = "porter unicode61 remove_diacritics 2");
 """
 _SEARCH = """
-SELECT pages.path, words.title, snippet(words, 1, '', '', ' … ', 64), pages.visibility
+SELECT pages.path, words.title, highlight(words, 1, char(2), char(3)), pages.visibility
 FROM words JOIN pages ON pages.rowid = words.rowid
 WHERE words MATCH ? AND (pages.visibility = 'public' OR ?)
 ORDER BY bm25(words, 4.0, 1.0), pages.path LIMIT ?
@@ -69,6 +71,7 @@ class Page:
 
 def parse_page(text: str, name: str) -> Page:
     """`text` with its front matter applied; without a title, the first heading or `name` is the title."""
+    text = text.replace("\r\n", "\n")
     front = _FRONT.match(text)
     body = text[front.end() :] if front else text
     fields = front[1] if front else ""
@@ -77,7 +80,7 @@ def parse_page(text: str, name: str) -> Page:
     return Page(
         title=(title[1].strip("\"'") if title else name)[:200],
         visibility="public" if declared == ["public"] else "internal",
-        body=body.strip(),
+        body=body.replace("\x02", " ").replace("\x03", " ").strip(),  # they mark what a search found
     )
 
 
@@ -210,11 +213,35 @@ class KnowledgeBase:
         )
 
 
-def _result(path: str, title: str, snippet: str, visibility: str) -> Json:
+def _result(path: str, title: str, marked: str, visibility: str) -> Json:
     return {
         "id": path.removesuffix(".md"),
         "title": title,
-        "snippet": " ".join(snippet.split()),
+        "snippet": passage(marked),
         "visibility": visibility,
         "path": path,
     }
+
+
+def passage(marked: str) -> str:
+    """The paragraphs that answer best, in the page's order, of at most about 900 characters.
+
+    `marked` is a page where each word that was found stands between U+0002 and U+0003. Paragraphs with
+    more different words come first, then those with more of them, then the earlier.
+    """
+    paragraphs = [part.strip() for part in marked.split("\n\n") if part.strip() and not part.startswith("#")]
+    ranked = sorted(enumerate(paragraphs), key=lambda entry: (_score(entry[1]), -entry[0]), reverse=True)
+    chosen: dict[int, str] = {}
+    room = PASSAGE_CHARS_MAX
+    for place, paragraph in ranked:
+        text = paragraph.replace("\x02", "").replace("\x03", "")
+        if chosen and len(text) > room:
+            continue
+        chosen[place] = text if len(text) <= room else text[: room - 1] + "…"
+        room -= len(chosen[place])
+    return "\n".join(chosen[place] for place in sorted(chosen))
+
+
+def _score(paragraph: str) -> tuple[int, int]:
+    words = [word.lower() for word in _MARKED.findall(paragraph)]
+    return len(set(words)), len(words)

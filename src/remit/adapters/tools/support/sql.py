@@ -43,6 +43,7 @@ class _Bounds:
         self._steps = 0
         self._peak = _peak_bytes()
         self.reason = ""
+        self.code = "tool.timeout"
 
     def __call__(self) -> int:
         self._steps += PERIOD
@@ -51,7 +52,7 @@ class _Bounds:
         elif self._steps > STEPS_MAX:
             self.reason = "the query takes too many steps"
         elif _peak_bytes() - self._peak > MEMORY_MAX:
-            self.reason = "the query takes too much memory"
+            self.reason, self.code = "the query takes too much memory", "tool.failed"
         return 1 if self.reason else 0
 
 
@@ -181,8 +182,10 @@ def _text(data: bytes) -> str:
 
 
 def _explain(error: Exception, authorizer: Authorizer, bounds: _Bounds, deadline: Deadline) -> EffectFailed:
-    if bounds.reason or deadline.passed:
-        return EffectFailed("tool.timeout", f"{bounds.reason or 'the query ran out of time'}: ask for less")
+    if bounds.reason:
+        return EffectFailed(bounds.code, f"{bounds.reason}: ask for less")
+    if deadline.passed:
+        return EffectFailed("tool.timeout", "the query ran out of time: ask for less", retryable=True)
     if authorizer.refusal is not None:
         return authorizer.refusal
     text = str(error)
