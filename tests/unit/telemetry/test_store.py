@@ -342,3 +342,25 @@ def test_an_idle_queue_wakes_up_every_time(heard: Any) -> None:
         assert done.wait(5)
     batches.close()
     assert written == list(range(200))
+
+
+def test_close_does_not_wait_for_the_rest_between_two_writes(heard: Any) -> None:
+    written: list[int] = []
+    first = threading.Event()
+
+    def write(items: list[int]) -> None:
+        written.extend(items)
+        first.set()
+
+    batches: Batches[int] = Batches(
+        "test",
+        write,
+        lost=heard.count,
+        notice=heard.notices.append,
+        options=BatchOptions(interval_s=60, close_timeout_s=1.0),
+    )
+    batches.put(0)
+    assert first.wait(5)
+    batches.put(1)
+    batches.close()
+    assert (written, heard.lost) == ([0, 1], 0)
