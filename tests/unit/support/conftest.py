@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -37,9 +39,20 @@ def clock() -> SystemClock:
     return SystemClock()
 
 
+@pytest.fixture(scope="session")
+def imported_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the index and the data of the example, made once and copied for each test."""
+    home = tmp_path_factory.mktemp("imported") / "home"
+    opened = open_support(SupportSettings(kb=EXAMPLE / "kb", data=EXAMPLE / "data", home=home), SystemClock())
+    asyncio.run(opened.close())
+    return home
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> SupportSettings:
-    return SupportSettings(kb=EXAMPLE / "kb", data=EXAMPLE / "data", home=tmp_path / "home")
+def settings(tmp_path: Path, imported_home: Path) -> SupportSettings:
+    home = tmp_path / "home"
+    shutil.copytree(imported_home, home)
+    return SupportSettings(kb=EXAMPLE / "kb", data=EXAMPLE / "data", home=home)
 
 
 @pytest.fixture

@@ -7,7 +7,10 @@ import contextlib
 import email
 import json
 import mailbox
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from dataclasses import replace
 from email.policy import default
@@ -191,6 +194,46 @@ async def test_credentials_come_from_the_url_or_the_environment(settings, clock,
     assert len(inbox.received) == 1
     assert not caught.value.retryable
     assert "hunter2" not in repr(caught.value) + caught.value.message
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate for `localhost` that this session has signed itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: no certificate can be made")
+    folder = tmp_path_factory.mktemp("tls")
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([openssl, *make.split(), *names, *files], check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_starttls_protects_credentials_and_demands_a_trusted_certificate(
+    settings, clock, make_context, certificate, trusted
+):
+    inbox, tls = Inbox(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*certificate)
+    options = {
+        "authenticator": check_login,
+        "auth_required": True,
+        "require_starttls": True,
+        "tls_context": tls,
+    }
+    authority = f"?ca_file={certificate[0]}" if trusted else ""
+    async with serving(inbox, **options) as port:
+        url = f"smtp://robot:s3cret%2F%40pass@127.0.0.1:{port}{authority}"
+        toolset = smtp_toolset(settings, clock, url)
+        call = toolset.call("send_email", MAIL, make_context())
+        if trusted:
+            await call
+        else:
+            with pytest.raises(EffectFailed, match="SSLCertVerificationError"):
+                await call
+        await toolset.close()
+    assert len(inbox.received) == int(trusted)
 
 
 async def test_credentials_are_not_sent_without_tls(settings, clock, make_context):
