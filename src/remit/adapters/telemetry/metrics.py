@@ -141,6 +141,7 @@ class Metrics:
             self._tasks.labels(agent, status)
         for tool in (*tools, names.TOOL_OF_MODEL_CALLS, names.TOOL_OF_RUNS):
             self._durations.labels(agent, tool)
+        self._decisions.labels(agent, "allow", "allowed")
         for code in REFUSALS:
             self._decisions.labels(agent, "deny", code)
         self._active.labels(agent)
