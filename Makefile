@@ -23,8 +23,10 @@ $(STAMP): requirements/bootstrap.lock requirements/dev.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: setup ## Run the support agent on a real task, offline unless ANTHROPIC_API_KEY is set
-	@$(BIN)/python -m remit.cli.demo
+TASK ?= Customer C-1042 was charged twice this month. Please sort it out.
+
+run: setup ## Run the support agent on a real task (TASK="..."), offline unless ANTHROPIC_API_KEY is set
+	@$(BIN)/remit run examples/support/agent-config.yaml --report $(if $(ANTHROPIC_API_KEY),,--offline) --task "$(TASK)"
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest

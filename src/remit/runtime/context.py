@@ -95,7 +95,15 @@ def tool_result(use: ToolUse, outcome: Done | Refused | Failed) -> ToolResult:
         return ToolResult(call_id=use.id, content=text)
     if isinstance(outcome, Refused):
         decision = outcome.decision
-        return _error(use, {"code": decision.code, "message": decision.explain(), "remedy": decision.remedy})
+        return _error(
+            use,
+            {
+                "code": decision.code,
+                "message": decision.explain(),
+                "rule": decision.rule,
+                "remedy": decision.remedy,
+            },
+        )
     message = outcome.message
     if outcome.happened:
         message += " (the call took effect: do not repeat it)"

@@ -1,0 +1,181 @@
+"""`remit doctor`: whether this machine and this home are fit to run agents, and what to mend."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from remit.adapters.journal import schema
+from remit.adapters.journal.lock import WorkerLock
+from remit.adapters.journal.writer import open_connection
+from remit.cli.output import clean, json_option, paint, print_json
+from remit.core.errors import Exit, RemitError
+from remit.wiring import LOCK_FILE, Deployment, load_remit
+
+_MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "fail": ("✗", "red")}
+_COMMITS = 50
+_FREE_BYTES_MIN = 200 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check. `fail` means that a run would not work; `note`, that something is not used or not set."""
+
+    name: str
+    status: Literal["ok", "note", "fail"]
+    detail: str
+    remedy: str = ""
+
+
+@click.command(epilog="Examples:  remit doctor   |   remit doctor agent-config.yaml --json")
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@json_option
+@click.pass_obj
+def command(home: Path, config: Path | None, as_json: bool) -> None:
+    """Check this machine, the home folder and (if named) the governance file CONFIG. Exit 1 if a check fails."""
+    deployment = Deployment(home=home, environment=os.environ)
+    findings = [check(deployment) for check in _CHECKS]
+    if config is not None:
+        findings.append(_config(config))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            mark, colour = _MARKS[finding.status]
+            print(f"{paint(mark, colour)} {finding.name:<14}{clean(finding.detail)}")
+            if finding.remedy:
+                print(f"    {finding.remedy}")
+    if any(finding.status == "fail" for finding in findings):
+        sys.exit(Exit.FAILED)
+
+
+def _python(_: Deployment) -> Finding:
+    return Finding(name="python", status="ok", detail=f"{platform.python_version()} on {platform.platform()}")
+
+
+def _sqlite(_: Deployment) -> Finding:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute("CREATE VIRTUAL TABLE page USING fts5 (text)")
+        connection.execute("CREATE TABLE strict (a INTEGER) STRICT")
+    except sqlite3.OperationalError as error:
+        remedy = "use a Python built with SQLite 3.37 or later and FTS5"
+        return Finding(
+            name="sqlite", status="fail", detail=f"{sqlite3.sqlite_version}: {error}", remedy=remedy
+        )
+    finally:
+        connection.close()
+    return Finding(name="sqlite", status="ok", detail=f"{sqlite3.sqlite_version} with FTS5 and strict tables")
+
+
+def _disk(deployment: Deployment) -> Finding:
+    """Durable commits a second, measured in the home folder (or where it would be made)."""
+    folder = next(path for path in (deployment.home, *deployment.home.absolute().parents) if path.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".remit-doctor-") as place:
+            rate = _commits_a_second(Path(place) / "probe.db")
+    except (OSError, sqlite3.Error) as error:
+        remedy = f"make {folder} writable, or choose another --home"
+        return Finding(name="disk", status="fail", detail=f"{folder}: {error}", remedy=remedy)
+    free = shutil.disk_usage(folder).free
+    detail = f"{folder}: {rate:,.0f} synced commits/s, {free / 1e9:,.1f} GB free"
+    if free < _FREE_BYTES_MIN:
+        return Finding(
+            name="disk", status="fail", detail=detail, remedy="free some space: nothing runs unrecorded"
+        )
+    return Finding(name="disk", status="ok", detail=detail)
+
+
+def _commits_a_second(path: Path) -> float:
+    connection = open_connection(path)
+    try:
+        connection.execute("CREATE TABLE t (a INTEGER)")
+        began = time.perf_counter()
+        for number in range(_COMMITS):
+            connection.execute("INSERT INTO t VALUES (?)", (number,))
+        return _COMMITS / (time.perf_counter() - began)
+    finally:
+        connection.close()
+
+
+def _journal(deployment: Deployment) -> Finding:
+    path = deployment.journal
+    if not path.exists():
+        return Finding(name="journal", status="note", detail=f"none yet at {path}; the first run makes it")
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            version = schema.version(connection)
+            (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Finding(
+            name="journal", status="fail", detail=f"{path}: {error}", remedy="restore it from a backup"
+        )
+    if version != schema.HEAD or result != "ok":
+        remedy = "run the version of remit that made it, or restore it from a backup"
+        return Finding(
+            name="journal", status="fail", detail=f"schema {version}, check: {result}", remedy=remedy
+        )
+    return Finding(name="journal", status="ok", detail=f"{path}, schema {version}, sound")
+
+
+def _worker(deployment: Deployment) -> Finding:
+    if not deployment.home.is_dir():
+        return Finding(name="worker", status="note", detail="no home yet, so no worker")
+    try:
+        with WorkerLock(deployment.home / LOCK_FILE):
+            return Finding(name="worker", status="ok", detail="no worker is using this home")
+    except RemitError as error:
+        return Finding(name="worker", status="note", detail=f"{error.message}: {error.cause}")
+    except OSError as error:
+        remedy = f"make {deployment.home} writable, or choose another --home"
+        return Finding(name="worker", status="fail", detail=str(error), remedy=remedy)
+
+
+def _model(deployment: Deployment) -> Finding:
+    if deployment.has_model_key:
+        return Finding(name="model key", status="ok", detail="ANTHROPIC_API_KEY is set")
+    detail = "ANTHROPIC_API_KEY is not set: only --offline works"
+    return Finding(name="model key", status="note", detail=detail)
+
+
+def _telemetry(deployment: Deployment) -> Finding:
+    endpoint = deployment.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    metrics = deployment.environment.get("REMIT_METRICS_ADDRESS", "")
+    detail = f"traces in {deployment.traces}; OTLP: {endpoint or 'off'}; metrics: {metrics or 'off'}"
+    return Finding(name="telemetry", status="ok", detail=detail)
+
+
+def _config(config: Path) -> Finding:
+    try:
+        remit = load_remit(config)
+    except RemitError as error:
+        detail = f"{error.message}: {error.cause}"
+        return Finding(name="configuration", status="fail", detail=detail, remedy=f"remit check {config}")
+    return Finding(
+        name="configuration", status="ok", detail=f"{config}: {remit.agent}, remit {remit.digest[:12]}"
+    )
+
+
+_CHECKS: tuple[Callable[[Deployment], Finding], ...] = (
+    _python,
+    _sqlite,
+    _disk,
+    _journal,
+    _worker,
+    _model,
+    _telemetry,
+)

@@ -1,0 +1,203 @@
+"""`remit run`: give an agent a task and watch it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from remit.cli.audit import audit_lines
+from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json, run_async
+from remit.cli.trace import draw
+from remit.cli.watch import Watch
+from remit.core.actions import Principal
+from remit.core.errors import CODES, Exit, RemitError
+from remit.core.money import format_usd, usd_text
+from remit.core.runs import RunRecord
+from remit.ports.journal import AuditQuery
+from remit.runtime.runner import RunResult
+from remit.wiring import AgentOptions, Deployment, OpenAgent, open_agent
+
+_EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUSPENDED}
+
+
+@click.command(
+    epilog="Examples:  remit run agent-config.yaml --offline --task 'I was charged twice'   |   "
+    "remit run agent-config.yaml --task @task.txt --context customer_id=C-1042 --json"
+)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--task", required=True, help="What to do; @FILE reads it from a file, - from standard input.")
+@click.option(
+    "--context",
+    "contexts",
+    multiple=True,
+    help="What the caller knows: KEY=VALUE (may be repeated), a JSON object, or @FILE with one.",
+)
+@click.option("--model", help="Ask this model instead of the configuration's.")
+@click.option("--offline", is_flag=True, help="Let the scripted model server answer: no key, no network.")
+@click.option(
+    "--report", is_flag=True, help="Afterwards show the trace, the audit records and what to try next."
+)
+@json_option
+@click.pass_obj
+def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
+    """Give the agent of CONFIG a task.
+
+    Exit codes: 0 answered, 1 failed, 2 wrong use or configuration, 3 refused by governance, 4 waits for a
+    person.
+    """
+    deployment = Deployment(home=home, environment=os.environ)
+    task = _task(given["task"]) + _context(given["contexts"])
+    options = AgentOptions(
+        config=given["config"],
+        model=given["model"],
+        offline=given["offline"],
+        watch=None if as_json else Watch(),
+    )
+    sys.exit(run_async(_run(deployment, options, task, _Show(as_json=as_json, report=report))))
+
+
+class _Show:
+    """How the result is shown."""
+
+    def __init__(self, *, as_json: bool, report: bool) -> None:
+        self.as_json = as_json
+        self.report = report
+
+
+async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _Show) -> int:
+    if options.offline:
+        _say("offline: the scripted model server answers, not a real model (set ANTHROPIC_API_KEY for one)")
+    async with open_agent(deployment, options) as agent:
+        for notice in agent.notices:
+            _say(notice)
+        if agent.interrupted:
+            _say(
+                f"{len(agent.interrupted)} run(s) of a process that died were ended: remit audit search --open"
+            )
+        result = await agent.runner.run(task, Principal(kind="user", id=getpass.getuser()))
+        record = await agent.journal.run(result.run.id)
+        if record is None:
+            raise RemitError("journal.unavailable", "the run is not in the journal")
+        if show.as_json:
+            print_json(_as_json(result, record))
+        else:
+            _print_result(result, record)
+        entries = await agent.journal.audit(AuditQuery(run_id=result.run.id, limit=1000))
+    if show.report and not show.as_json:
+        await _print_report(deployment, agent, result, [entry.body for entry in entries])
+    return _EXITS.get(result.end.status, CODES[result.end.code].exit if result.end.code else Exit.FAILED)
+
+
+def _as_json(result: RunResult, record: RunRecord) -> dict[str, Any]:
+    end, usage = result.end, record.usage
+    return {
+        "run_id": result.run.id,
+        "status": end.status,
+        "answer": end.answer,
+        "cost_usd": float(usd_text(record.cost_nano_usd)),
+        "cost_nano_usd": record.cost_nano_usd,
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cache_read_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "steps": result.steps,
+        "attempts": result.attempts,
+        "trace_id": result.run.trace_id,
+        "agent": result.run.agent,
+        "remit_digest": result.run.remit_digest,
+        "duration_ms": result.duration_us // 1000,
+        "error": {"code": end.code, "message": end.message, "remedy": CODES[end.code].remedy}
+        if end.code
+        else None,
+    }
+
+
+def _print_result(result: RunResult, record: RunRecord) -> None:
+    end = result.end
+    print()
+    if end.status == "succeeded":
+        print(bold("answer"))
+        print("\n".join(f"  {line}" for line in clean_text(end.answer).splitlines()))
+    else:
+        colour = "yellow" if end.status == "suspended" else "red"
+        print(paint(f"{end.status}: {end.code}", colour) + f"  {clean_text(end.message)}")
+        print(f"  {CODES[end.code].remedy}")
+    usage = record.usage
+    print(
+        f"\n{bold('cost')} {format_usd(record.cost_nano_usd)}  "
+        + dim(
+            f"{usage.prompt_tokens} tokens in, {usage.output_tokens} out, {result.steps} steps, "
+            f"{result.attempts} attempt(s), {result.duration_us / 1_000_000:.2f} s"
+        )
+    )
+
+
+async def _print_report(
+    deployment: Deployment, agent: OpenAgent, result: RunResult, records: list[bytes]
+) -> None:
+    print(f"\n{bold('trace')}")
+    print(await draw(deployment, result.run.id), end="")
+    print(f"\n{bold('audit')}")
+    for line in audit_lines(records):
+        print(f"  {line}")
+    print(f"\n{bold('next')}")
+    home = f"--home {deployment.home} " if deployment.home != Path(".remit") else ""
+    for command_line, what in (
+        (f"remit {home}runs show {result.run.id}", "this run again"),
+        (f"remit {home}audit search --kind refusal", "what was refused, by which rule"),
+        (f"remit {home}costs", "what was spent"),
+        ("remit check examples/support/agent-config.yaml", "what the agent may do; then change a line"),
+    ):
+        print(f"  {command_line:<60} {dim(what)}")
+
+
+def _task(text: str) -> str:
+    if text == "-":
+        return sys.stdin.read()
+    return _file(text[1:]) if text.startswith("@") else text
+
+
+def _context(contexts: tuple[str, ...]) -> str:
+    """The caller's context as the block that follows the task; empty where there is none."""
+    merged: dict[str, Any] = {}
+    for text in contexts:
+        key, equals, value = text.partition("=")
+        if equals and not text.lstrip().startswith(("{", "@")):
+            merged[key] = value
+            continue
+        source = _file(text[1:]) if text.startswith("@") else text
+        try:
+            found = orjson.loads(source)
+        except orjson.JSONDecodeError as error:
+            remedy = 'write --context customer_id=C-1042 or --context \'{"customer_id": "C-1042"}\''
+            raise RemitError(
+                "usage.invalid", "the context is not JSON", cause=str(error), remedy=remedy
+            ) from error
+        if not isinstance(found, dict):
+            raise RemitError("usage.invalid", "the context is not a JSON object")
+        merged |= found
+    if not merged:
+        return ""
+    try:
+        return "\n\nContext (JSON):\n" + orjson.dumps(merged, option=orjson.OPT_INDENT_2).decode()
+    except TypeError as error:
+        raise RemitError("value.invalid", "the context is not plain JSON", cause=str(error)) from error
+
+
+def _file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RemitError("usage.invalid", f"{path} cannot be read", cause=str(error)) from error
+
+
+def _say(text: str) -> None:
+    print(f"remit: {text}", file=sys.stderr)

@@ -1,0 +1,184 @@
+"""`remit runs`: the runs there were, and one of them in full."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from remit.cli.output import (
+    bold,
+    clean,
+    clean_text,
+    json_option,
+    local_time,
+    print_json,
+    print_table,
+    run_async,
+)
+from remit.core import audit
+from remit.core.errors import RemitError
+from remit.core.money import format_usd, usd_text
+from remit.core.runs import RunRecord, RunStatus
+from remit.ports.journal import CallRecord, JournalReads
+from remit.wiring import Deployment, open_reader
+
+
+@click.group(epilog="Examples:  remit runs list --status failed   |   remit runs show 01m8...")
+def command() -> None:
+    """The runs there were."""
+
+
+@command.command("list")
+@click.option("--status", type=click.Choice(get_args(RunStatus)), help="Only runs of this status.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@json_option
+@click.pass_obj
+def list_runs(home: Path, status: RunStatus | None, limit: int, as_json: bool) -> None:
+    """List the newest runs, newest first."""
+    deployment = Deployment(home=home, environment=os.environ)
+    records = run_async(_list(deployment, status, limit))
+    if as_json:
+        print_json([run_json(record) for record in records])
+        return
+    if not records:
+        print(f"no runs in {home}")
+        return
+    rows = [
+        (
+            record.run.id,
+            record.status,
+            record.run.agent,
+            local_time(record.run.created_at_us),
+            _took(record),
+            str(record.steps),
+            format_usd(record.cost_nano_usd),
+            clean(record.run.task.text, 40),
+        )
+        for record in records
+    ]
+    header = ("run", "status", "agent", "created (UTC)", "took", "steps", "cost", "task")
+    print_table(header, rows, right=frozenset({4, 5, 6}))
+
+
+@command.command("show")
+@click.argument("run_id", required=False)
+@json_option
+@click.pass_obj
+def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
+    """Show one run: who asked what, how it ended, and every governed call."""
+    deployment = Deployment(home=home, environment=os.environ)
+    record, calls = run_async(_show(deployment, run_id))
+    if as_json:
+        print_json(run_json(record) | {"calls": [_call_json(call) for call in calls]})
+        return
+    end = record.end
+    facts = [
+        ("run", record.run.id),
+        ("status", f"{record.status} {end.code if end else ''}".rstrip()),
+        ("agent", f"{record.run.agent}  remit {record.run.remit_digest[:12]}"),
+        ("asked by", f"{record.run.principal}  tenant {record.run.tenant}"),
+        ("created", f"{local_time(record.run.created_at_us)} UTC, took {_took(record)}"),
+        ("trace", record.run.trace_id),
+        ("cost", format_usd(record.cost_nano_usd)),
+        ("exposed by", ", ".join(record.exposed_by) or "nothing untrusted"),
+        ("task", clean(record.run.task.text)),
+    ]
+    for name, value in facts:
+        print(f"{name:<11}{clean(value)}")
+    if end is not None and end.message:
+        print(f"{'why':<11}{clean(end.message, 500)}")
+    if end is not None and end.answer:
+        print(f"\n{bold('answer')}\n{clean_text(end.answer)}")
+    print()
+    rows = [
+        (
+            call.action_id.partition(".")[2],
+            call.kind,
+            call.resource,
+            call.state,
+            local_time(call.started_at_us),
+            format_usd(call.cost_nano_usd),
+        )
+        for call in calls
+    ]
+    print_table(("call", "kind", "resource", "state", "started (UTC)", "cost"), rows, right=frozenset({5}))
+
+
+async def find_run(journal: JournalReads, run_id: str | None) -> RunRecord:
+    """The run of an id, of the beginning of one, or the newest. Raises: RemitError `run.unknown`."""
+    if run_id is not None and (found := await journal.run(run_id)) is not None:
+        return found
+    newest = await journal.runs(limit=1 if run_id is None else 1000)
+    matching = [record for record in newest if run_id is None or record.run.id.startswith(run_id)]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        raise RemitError(
+            "run.unknown", "there is no run yet" if run_id is None else f"there is no run {run_id!r}"
+        )
+    raise RemitError(
+        "run.unknown", f"{run_id!r} begins the ids of {len(matching)} runs", remedy="give more of it"
+    )
+
+
+def run_json(record: RunRecord) -> dict[str, Any]:
+    """A run as the commands print it: times in RFC 3339, money in dollars and in nano-USD."""
+    run, end = record.run, record.end
+    return {
+        "run_id": run.id,
+        "status": record.status,
+        "agent": run.agent,
+        "tenant": run.tenant,
+        "principal": str(run.principal),
+        "remit_digest": run.remit_digest,
+        "trace_id": run.trace_id,
+        "task": run.task.text,
+        "answer": end.answer if end else "",
+        "error": {"code": end.code, "message": end.message} if end and end.code else None,
+        "created_at": audit.timestamp(run.created_at_us),
+        "started_at": audit.timestamp(record.started_at_us) if record.started_at_us else None,
+        "ended_at": audit.timestamp(record.ended_at_us) if record.ended_at_us else None,
+        "steps": record.steps,
+        "input_tokens": record.usage.prompt_tokens,
+        "output_tokens": record.usage.output_tokens,
+        "cost_usd": float(usd_text(record.cost_nano_usd)),
+        "cost_nano_usd": record.cost_nano_usd,
+        "exposed_by": list(record.exposed_by),
+    }
+
+
+def _call_json(call: CallRecord) -> dict[str, Any]:
+    return {
+        "call": call.action_id.partition(".")[2],
+        "kind": call.kind,
+        "resource": call.resource,
+        "state": call.state,
+        "digest": call.digest,
+        "started_at": audit.timestamp(call.started_at_us),
+        "ended_at": audit.timestamp(call.ended_at_us) if call.ended_at_us else None,
+        "cost_nano_usd": call.cost_nano_usd,
+        "held_nano_usd": call.held_nano_usd,
+    }
+
+
+def _took(record: RunRecord) -> str:
+    if record.started_at_us is None or record.ended_at_us is None:
+        return "-"
+    return f"{(record.ended_at_us - record.started_at_us) / 1_000_000:.2f} s"
+
+
+async def _list(deployment: Deployment, status: RunStatus | None, limit: int) -> Sequence[RunRecord]:
+    async with open_reader(deployment) as journal:
+        return [] if journal is None else await journal.runs(status=status, limit=limit)
+
+
+async def _show(deployment: Deployment, run_id: str | None) -> tuple[RunRecord, Sequence[CallRecord]]:
+    async with open_reader(deployment) as journal:
+        if journal is None:
+            raise RemitError("run.unknown", f"there is no journal in {deployment.home}")
+        record = await find_run(journal, run_id)
+        return record, await journal.calls(record.run.id)

@@ -1,0 +1,53 @@
+"""`remit trace`: a run drawn as a tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from remit.cli import tracetree
+from remit.cli.output import has_colour, json_option, print_json, run_async, width
+from remit.cli.runs import find_run
+from remit.cli.tracenodes import TraceView
+from remit.core.errors import RemitError
+from remit.runtime.clock import SystemClock
+from remit.wiring import Deployment, open_reader, trace_reader
+
+
+@click.command(epilog="Examples:  remit trace   (the newest run)   |   remit trace 01m8... --json")
+@click.argument("run_id", required=False)
+@json_option
+@click.pass_obj
+def command(home: Path, run_id: str | None, as_json: bool) -> None:
+    """Draw a run (by its id, the beginning of it, or the newest): what it did, why, how long, at what cost."""
+    deployment = Deployment(home=home, environment=os.environ)
+    view = run_async(_view(deployment, run_id))
+    if as_json:
+        print_json(tracetree.to_json(view))
+    else:
+        print(tracetree.render(view, width=width(), colour=has_colour()), end="")
+
+
+async def draw(deployment: Deployment, run_id: str) -> str:
+    """The tree of a run, for printing."""
+    view = await _view(deployment, run_id)
+    return tracetree.render(view, width=width(), colour=has_colour())
+
+
+async def _view(deployment: Deployment, run_id: str | None) -> TraceView:
+    async with open_reader(deployment) as journal:
+        if journal is None:
+            raise RemitError("run.unknown", f"there is no journal in {deployment.home}")
+        record = await find_run(journal, run_id)
+        return TraceView(
+            run_id=record.run.id,
+            agent=record.run.agent,
+            status=record.status,
+            spans=trace_reader(deployment).spans(record.run.id),
+            calls=await journal.calls(record.run.id),
+            code=record.end.code if record.end else "",
+            message=record.end.message if record.end else "",
+            now_us=SystemClock().now_us(),
+        )

@@ -1,0 +1,96 @@
+"""Shows a run as it goes: the model's turns, each tool call with its decision, what it cost."""
+
+from __future__ import annotations
+
+import orjson
+
+from remit.cli.output import bold, clean, dim, paint
+from remit.core.actions import ModelCall, ToolCall
+from remit.core.messages import ModelReply
+from remit.core.money import format_usd
+from remit.core.outcomes import Done, Failed, Refused, Suspended, Unknown
+from remit.ports.services import AttemptEnded, EffectEnded, RunStarted, TelemetryEvent, ThresholdCrossed
+
+_ARGS_CHARS_MAX = 90
+
+
+class Watch:
+    """A telemetry sink for the person who started the run; it shows what they may see anyway."""
+
+    def emit(self, event: TelemetryEvent) -> None:
+        """Print the line (or lines) of `event`."""
+        if isinstance(event, EffectEnded):
+            self._effect(event)
+        elif isinstance(event, RunStarted):
+            print(dim(f"run {event.run.id}  agent {event.run.agent}  remit {event.run.remit_digest[:12]}"))
+        elif isinstance(event, AttemptEnded) and event.retry_in_s is not None:
+            print(
+                paint(
+                    f"  ↻ attempt {event.attempt} failed ({event.error}), next in {event.retry_in_s:g} s",
+                    "yellow",
+                )
+            )
+        elif isinstance(event, ThresholdCrossed):
+            spent, cap = format_usd(event.spent_nano_usd, 2), format_usd(event.cap_nano_usd, 2)
+            print(
+                paint(
+                    f"  ! {event.threshold_percent} % of {event.scope} is spent: {spent} of {cap}", "yellow"
+                )
+            )
+
+    def _effect(self, event: EffectEnded) -> None:
+        took = dim(f"{event.duration_us / 1000:8.1f} ms")
+        if isinstance(event.action, ModelCall):
+            self._model(event, took)
+        elif isinstance(event.action, ToolCall):
+            mark, text = _verdict(event)
+            args = clean(event.action.args.decode(), _ARGS_CHARS_MAX)
+            print(f"  {mark} {bold(clean(event.action.resource, 40))} {dim(args)}  {took}")
+            print(f"      {text}")
+        elif not isinstance(event.outcome, Done):
+            print(f"  {' '.join(_verdict(event))}  {took}")
+
+    def _model(self, event: EffectEnded, took: str) -> None:
+        outcome = event.outcome
+        if not isinstance(outcome, Done) or not isinstance(outcome.value, ModelReply):
+            mark, text = _verdict(event)
+            print(f"{event.action.step}. {mark} model {text}  {took}")
+            return
+        reply = outcome.value
+        tokens = f"{reply.usage.prompt_tokens}+{reply.usage.output_tokens} tokens"
+        cost = format_usd(outcome.cost_nano_usd)
+        print(f"{event.action.step}. {bold('model')} {dim(f'{reply.model}  {tokens}  {cost}')}  {took}")
+        if reply.text and reply.tool_uses:
+            print(f"      {clean(reply.text, 300)}")
+
+
+def _verdict(event: EffectEnded) -> tuple[str, str]:
+    """A mark, and what became of the call."""
+    outcome = event.outcome
+    source = f"{event.decision.rule}, {event.decision.source}"
+    match outcome:
+        case Done():
+            return paint("✓", "green"), f"{_summary(outcome)}  {dim(f'allowed by {source}')}"
+        case Refused(decision=decision):
+            return paint("✗", "red"), paint("BLOCKED ", "red") + clean(decision.explain(), 300)
+        case Suspended(approval_id=approval_id):
+            text = f"waits for a person: approval {approval_id} ({source})"
+            return paint("⏸", "yellow"), paint(text, "yellow")
+        case Failed(code=code, message=message):
+            return paint("✗", "red"), paint(f"{code}: {clean(message, 300)}", "red")
+        case Unknown(reason=reason):
+            return paint("?", "magenta"), paint(
+                f"UNKNOWN whether it happened: {clean(reason, 300)}", "magenta"
+            )
+
+
+def _summary(outcome: Done) -> str:
+    """A result in a few words: how many records, or its beginning."""
+    value = outcome.value
+    cut = ", cut" if outcome.truncated else ""
+    if isinstance(value, dict):
+        for name in ("results", "rows"):
+            if isinstance(value.get(name), list):
+                return f"{len(value[name])} {name}{cut}"
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return clean(text, _ARGS_CHARS_MAX) + cut

@@ -1,0 +1,122 @@
+"""A remit in plain words: what the agent may do, what it may not, and by which line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from remit.core.labels import DATA_CLASSES
+from remit.core.money import format_usd
+from remit.core.tools import ToolSpec
+from remit.governance.remit import CLASS_RULE, RateLimit, Remit
+
+_SPANS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
+_CLASSES = {
+    "pii": "personal data (pii)",
+    "financial": "financial data",
+    "internal": "internal documents",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One sentence. `verdict`: `may`, `must` (an obligation or a cap) or `may not`. `source`: file:line."""
+
+    verdict: str
+    text: str
+    rule: str
+    source: str
+
+
+def describe(remit: Remit, tools: Sequence[ToolSpec]) -> list[Statement]:
+    """Everything the remit grants, caps and denies, in that order."""
+    specs = {tool.name: tool for tool in tools}
+    granted = [specs[name] for name in remit.allowed_tools if name in specs]
+    return [
+        *_grants(remit, granted),
+        *_caps(remit, granted),
+        *_denials(remit, granted, specs),
+    ]
+
+
+def _grants(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
+    statements = [_say(remit, "may", f"ask the model {remit.model}", "model")]
+    for index, tool in enumerate(granted):
+        if set(tool.classes) & remit.denied_classes:
+            continue
+        does = {"pure": "compute with", "read": "read with", "write": "change things with"}[tool.effect]
+        statements.append(_say(remit, "may", f"{does} {tool.name}", f"allowed_tools.{index}"))
+    for name in DATA_CLASSES:
+        if name != "public" and name not in remit.denied_classes:
+            statements.append(_say(remit, "may", f"see {_CLASSES[name]}", CLASS_RULE[name]))
+    return statements
+
+
+def _caps(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
+    day, run = format_usd(remit.cap_day_nano_usd, 2), format_usd(remit.cap_run_nano_usd, 2)
+    statements = [
+        _say(remit, "must", f"spend at most {run} in one run", "cost_controls.max_cost_per_run_usd"),
+        _say(remit, "must", f"spend at most {day} in one UTC day", "cost_controls.max_daily_spend_usd"),
+        _say(
+            remit,
+            "must",
+            f"raise an alert, once a day, at {remit.alert_percent} % of that",
+            "cost_controls.alert_on_threshold",
+        ),
+        _say(remit, "must", f"have at most {remit.max_concurrent_runs} runs at once", "max_concurrent_runs"),
+        _say(remit, "must", f"end a run after {remit.max_steps} model calls", "max_steps"),
+        _say(remit, "must", f"end a run after {remit.run_timeout_s:g} s", "timeouts.run_s"),
+        _say(
+            remit,
+            "must",
+            f"take at most {remit.records_max} records from one call",
+            "data_access.max_records_per_query",
+        ),
+        _say(remit, "must", f"give up after {remit.max_retries} retries of a failed attempt", "max_retries"),
+    ]
+    statements += [_limit(remit, limit, granted) for limit in remit.rate_limits]
+    for requirement in remit.approvals:
+        when = _conditions(requirement.conditions)
+        text = f"have a person approve {requirement.tool}{when}"
+        statements.append(_say(remit, "must", text, requirement.rule))
+    return statements
+
+
+def _limit(remit: Remit, limit: RateLimit, granted: Sequence[ToolSpec]) -> Statement:
+    tools = [tool for tool in granted if tool.rate_group == limit.group]
+    names = ", ".join(tool.name for tool in tools) or f"no granted tool ({limit.group})"
+    keys = sorted({tool.rate_key for tool in tools if tool.rate_key})
+    each = f", counted for each {keys[0]}" if keys else ""
+    text = f"call {names} at most {limit.limit} times in any {_SPANS[limit.span_s]}{each}"
+    return _say(remit, "must", text, limit.rule)
+
+
+def _conditions(conditions: Mapping[str, Mapping[str, object]]) -> str:
+    if not conditions:
+        return ", always"
+    tests = [
+        f"{path} {operator} {operand}"
+        for path, operators in conditions.items()
+        for operator, operand in operators.items()
+    ]
+    return " when " + " and ".join(tests)
+
+
+def _denials(remit: Remit, granted: Sequence[ToolSpec], specs: Mapping[str, ToolSpec]) -> list[Statement]:
+    statements = []
+    for tool in granted:
+        denied = [name for name in tool.classes if name in remit.denied_classes]
+        if denied:
+            text = f"use {tool.name}: it returns {_CLASSES[denied[0]]}, though the tool itself is listed"
+            statements.append(_say(remit, "may not", text, CLASS_RULE[denied[0]]))
+    for name in DATA_CLASSES:
+        if name in remit.denied_classes:
+            statements.append(_say(remit, "may not", f"see {_CLASSES[name]}", CLASS_RULE[name]))
+    others = sorted(set(specs) - set(remit.allowed_tools))
+    text = "use any other tool" + (f" (such as {', '.join(others[:5])})" if others else "")
+    statements.append(_say(remit, "may not", text, "allowed_tools"))
+    return statements
+
+
+def _say(remit: Remit, verdict: str, text: str, rule: str) -> Statement:
+    return Statement(verdict=verdict, text=text, rule=rule, source=remit.source(rule))

@@ -1,0 +1,299 @@
+"""The composition root: the only module that knows which adapter stands behind which port.
+
+What a deployment is (its home folder, its keys, where telemetry goes) comes from the environment; what an
+agent may do comes from its governance file. Neither reaches into the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remit.adapters.journal.lock import WorkerLock
+from remit.adapters.journal.sqlite import SqliteJournal, SqliteReader
+from remit.adapters.prices import PriceBook
+from remit.adapters.telemetry.content import captures_content
+from remit.adapters.telemetry.fanout import Fanout
+from remit.adapters.telemetry.logs import JsonLog, LogOptions, LogSink
+from remit.adapters.telemetry.metrics import Metrics
+from remit.adapters.telemetry.otlp import OtlpSpans
+from remit.adapters.telemetry.otlp import options_of as otlp_options
+from remit.adapters.telemetry.spans import SpanMaker
+from remit.adapters.telemetry.store import StoreOptions, TraceReader, TraceStore
+from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
+from remit.adapters.tools.support.specs import support_specs
+from remit.core.errors import RemitError
+from remit.core.tools import ToolSpec
+from remit.governance.gate import Effects, Gate, GateServices
+from remit.governance.remit import Remit, parse
+from remit.governance.rules import Rules
+from remit.ports.effects import Model
+from remit.ports.services import Telemetry
+from remit.runtime.clock import SystemClock
+from remit.runtime.registry import Registry
+from remit.runtime.runner import Runner
+
+if TYPE_CHECKING:
+    from remit.testing.model_server import RunningServer
+
+JOURNAL_FILE = "remit.db"
+TRACES_FILE = "traces.db"
+LOG_FILE = "remit.log"
+LOCK_FILE = "worker.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Where this process works. `environment` holds the keys and is never shown."""
+
+    home: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.home / JOURNAL_FILE
+
+    @property
+    def traces(self) -> Path:
+        """The trace store's file."""
+        return self.home / TRACES_FILE
+
+    @property
+    def has_model_key(self) -> bool:
+        """Whether a real model can be asked."""
+        return bool(self.environment.get("ANTHROPIC_API_KEY"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """How an agent is run. `offline`: the scripted model server answers. `watch`: sees every event too."""
+
+    config: Path
+    model: str | None = None
+    offline: bool = False
+    watch: Telemetry | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAgent:
+    """An agent that is ready to take tasks."""
+
+    remit: Remit
+    rules: Rules
+    runner: Runner
+    journal: SqliteJournal
+    metrics: Metrics
+    notices: tuple[str, ...]
+    interrupted: tuple[str, ...]
+    model_server: RunningServer | None
+
+
+def tool_declarations() -> tuple[ToolSpec, ...]:
+    """Every tool that a governance file can name. Opens nothing."""
+    return support_specs()
+
+
+def load_remit(config: Path, model: str | None = None) -> Remit:
+    """The compiled governance file. Raises: ConfigErrors; RemitError `config.missing`, `config.syntax`."""
+    try:
+        text = config.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise RemitError("config.missing", f"there is no governance file at {config}") from error
+    except OSError as error:
+        raise RemitError("config.missing", f"{config} cannot be read", cause=str(error)) from error
+    except UnicodeDecodeError as error:
+        raise RemitError("config.syntax", f"{config} is not UTF-8 text", cause=str(error)) from error
+    return parse(text, str(config), tool_declarations(), model=model)
+
+
+@asynccontextmanager
+async def open_reader(deployment: Deployment) -> AsyncIterator[SqliteReader | None]:
+    """The journal for reading, also beside a running worker; None where there is no journal yet."""
+    if not deployment.journal.exists():
+        yield None
+        return
+    reader = SqliteReader(deployment.journal)
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+def trace_reader(deployment: Deployment) -> TraceReader:
+    """The trace store for reading."""
+    return TraceReader(deployment.traces)
+
+
+@asynccontextmanager
+async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIterator[OpenAgent]:
+    """Everything an agent needs, opened in order and closed in reverse.
+
+    Raises: ConfigErrors; RemitError `journal.locked`, `journal.unavailable`, `model.no_key`,
+    `toolset.unavailable`, `script.invalid`.
+    """
+    remit = load_remit(options.config, options.model)
+    _check_model(deployment, options, remit)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        model, server = await _open_model(deployment, options, stack)
+        _make_home(deployment.home)
+        stack.enter_context(WorkerLock(deployment.home / LOCK_FILE))
+        journal = SqliteJournal.open(deployment.journal, clock)
+        stack.push_async_callback(journal.close)
+        interrupted = await journal.interrupt_runs(clock.now_us())
+        tools, notices = _open_tools(deployment, options, remit, stack)
+        metrics = Metrics()
+        metrics.declare(remit.agent, remit.allowed_tools, remit.model)
+        services = GateServices(
+            journal=journal,
+            prices=_open_prices(deployment, clock),
+            clock=clock,
+            telemetry=stack.enter_context(_open_telemetry(deployment, options, metrics)),
+        )
+        rules = Rules(remit, tools.specs)
+        gate = Gate(services, Effects(model=model, tools=tools))
+        runner = Runner(services, gate, rules)
+        await runner.announce()
+        yield OpenAgent(
+            remit=remit,
+            rules=rules,
+            runner=runner,
+            journal=journal,
+            metrics=metrics,
+            notices=notices,
+            interrupted=interrupted,
+            model_server=server,
+        )
+
+
+def _check_model(deployment: Deployment, options: AgentOptions, remit: Remit) -> None:
+    if not remit.model.startswith("claude-"):
+        raise RemitError(
+            "model.no_provider", f"no provider serves the model {remit.model!r}", cause="served: claude-*"
+        )
+    if not options.offline and not deployment.has_model_key:
+        raise RemitError(
+            "model.no_key",
+            f"the model {remit.model} needs a key, and ANTHROPIC_API_KEY is not set",
+            remedy="set ANTHROPIC_API_KEY, or add --offline to let the scripted model server answer",
+        )
+
+
+async def _open_model(
+    deployment: Deployment, options: AgentOptions, stack: AsyncExitStack
+) -> tuple[Model, RunningServer | None]:
+    # the client is imported here because most commands never ask a model
+    from remit.adapters.models import AnthropicModel, ModelRouter  # noqa: PLC0415
+
+    server = None
+    environment = deployment.environment
+    key, base_url = environment.get("ANTHROPIC_API_KEY", ""), environment.get("ANTHROPIC_BASE_URL")
+    if options.offline:
+        from remit.testing.model_server import load_scripts, serve  # noqa: PLC0415 - for --offline alone
+
+        folder = options.config.parent / "scripts"
+        scripts = load_scripts(folder) if folder.is_dir() else ()
+        server = await stack.enter_async_context(serve(scripts))
+        key, base_url = "offline", server.base_url
+    anthropic = AnthropicModel(key, base_url=base_url)
+    stack.push_async_callback(anthropic.aclose)
+    # the client takes one to two seconds to import: a thread does it while the rest opens
+    warming = asyncio.create_task(anthropic.warm())
+    stack.push_async_callback(_settled, warming)
+    return ModelRouter({"claude-*": anthropic}), server
+
+
+async def _settled(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RemitError("journal.unavailable", f"{home} cannot be made", cause=str(error)) from error
+
+
+def _open_tools(
+    deployment: Deployment, options: AgentOptions, remit: Remit, stack: AsyncExitStack
+) -> tuple[Registry, tuple[str, ...]]:
+    # the stores are opened here and not in commands that only read declarations
+    from remit.adapters.tools.support.toolset import open_support  # noqa: PLC0415
+
+    folder = options.config.parent
+    settings = SupportSettings(
+        kb=folder / remit.support.kb,
+        data=folder / remit.support.data,
+        home=deployment.home,
+        mail=deployment.environment.get("REMIT_SMTP_URL", MAILDIR),
+        sender=deployment.environment.get("REMIT_MAIL_SENDER", "support@example.com"),
+    )
+    support = open_support(settings, SystemClock(), environment=deployment.environment)
+    stack.push_async_callback(support.close)
+    return Registry([support]), support.notices
+
+
+def _open_prices(deployment: Deployment, clock: SystemClock) -> PriceBook:
+    path = deployment.environment.get("REMIT_PRICES")
+    return PriceBook(Path(path) if path else None, clock)
+
+
+@contextmanager
+def _open_telemetry(deployment: Deployment, options: AgentOptions, metrics: Metrics) -> Iterator[Fanout]:
+    """Every sink the deployment wants: trace store, log, metrics, OTLP, and whoever watches."""
+    environment = deployment.environment
+    spans = SpanMaker(SystemClock(), capture_content=captures_content(environment))
+    with ExitStack() as stack:
+        store = TraceStore(
+            deployment.traces,
+            spans,
+            lost=partial(metrics.count_lost, "traces"),
+            notice=_notice,
+            options=StoreOptions(),
+        )
+        stack.callback(store.close)
+        sinks: dict[str, Telemetry] = {"metrics": metrics, "traces": store}
+        sink = _log_sink(deployment)
+        if sink is not None:
+            log = JsonLog(
+                sink, spans, lost=partial(metrics.count_lost, "log"), notice=_notice, options=LogOptions()
+            )
+            stack.callback(log.close)
+            sinks["log"] = log
+        otlp = otlp_options(environment)
+        if otlp is not None:
+            exporter = OtlpSpans(otlp, spans, lost=partial(metrics.count_lost, "otlp"))
+            stack.callback(exporter.close)
+            sinks["otlp"] = exporter
+        address = environment.get("REMIT_METRICS_ADDRESS")
+        if address:
+            stack.callback(metrics.serve(address).close)
+        if options.watch is not None:
+            sinks["watch"] = options.watch
+        yield Fanout(sinks, failed=metrics.count_error)
+
+
+def _log_sink(deployment: Deployment) -> LogSink | None:
+    """REMIT_LOG: `stdout`, `stderr`, `off` or a file; by default a file in the home folder."""
+    match deployment.environment.get("REMIT_LOG", ""):
+        case "":
+            return deployment.home / LOG_FILE
+        case "off":
+            return None
+        case "stdout":
+            return "stdout"
+        case "stderr":
+            return "stderr"
+        case path:
+            return Path(path)
+
+
+def _notice(text: str) -> None:
+    print(f"remit: {text}", file=sys.stderr)
