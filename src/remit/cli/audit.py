@@ -10,18 +10,22 @@ from typing import Any
 import click
 import orjson
 
-from remit.cli.output import clean, json_option, paint, parse_since, print_json, run_async
+from remit.cli.asynchronous import run_async
+from remit.cli.output import clean, json_option, paint, parse_since, print_json
 from remit.core.audit import AUDIT_KINDS, AuditKind
 from remit.core.money import format_usd
 from remit.ports.journal import AuditEntry, AuditQuery
 from remit.runtime.clock import SystemClock
-from remit.wiring import Deployment, open_reader
+from remit.wiring.deployment import Deployment, open_reader
 
 _COLOURS = {"refusal": "red", "alert": "yellow", "control": "yellow", "approval.requested": "yellow"}
 
 
 @click.group(
-    epilog="Examples:  remit audit tail   |   remit audit search --open   |   remit audit search --run 01m8... --kind refusal"
+    epilog="\b\nExamples:\n"
+    "  remit audit tail\n"
+    "  remit audit search --open\n"
+    "  remit audit search --run 01m8... --kind refusal\n"
 )
 def command() -> None:
     """Read the audit log. A record holds digests, never arguments or results."""

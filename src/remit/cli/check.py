@@ -10,13 +10,15 @@ import click
 from remit.cli.output import bold, dim, json_option, paint, print_json
 from remit.governance.describe import describe
 from remit.governance.schema import json_schema
-from remit.wiring import load_remit, tool_declarations
+from remit.wiring.remits import load_remit, tool_declarations
 
 _COLOURS = {"may": "green", "must": "yellow", "may not": "red"}
 
 
 @click.command(
-    epilog="Examples:  remit check agent-config.yaml   |   remit check --schema > agent-config.schema.json"
+    epilog="\b\nExamples:\n"
+    "  remit check agent-config.yaml\n"
+    "  remit check --schema > agent-config.schema.json\n"
 )
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of governance files, for editors.")

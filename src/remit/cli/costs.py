@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-from remit.cli.output import json_option, parse_since, print_json, print_table, run_async
+from remit.cli.asynchronous import run_async
+from remit.cli.output import json_option, parse_since, print_json, print_table
 from remit.core.money import format_usd, usd_text
 from remit.ports.journal import Balance, CostRow
 from remit.runtime.clock import SystemClock
-from remit.wiring import Deployment, open_reader
+from remit.wiring.deployment import Deployment, open_reader
 
 
-@click.command(epilog="Examples:  remit costs   |   remit costs --since 7d --json")
+@click.command(epilog="\b\nExamples:\n  remit costs\n  remit costs --since 7d --json\n")
 @click.option("--since", help="From this time on: 15m, 2h, 7d ago, or 2026-11-22.")
 @json_option
 @click.pass_obj

@@ -21,7 +21,8 @@ from remit.adapters.journal.lock import WorkerLock
 from remit.adapters.journal.writer import open_connection
 from remit.cli.output import clean, json_option, paint, print_json
 from remit.core.errors import Exit, RemitError
-from remit.wiring import LOCK_FILE, Deployment, load_remit
+from remit.wiring.deployment import LOCK_FILE, Deployment
+from remit.wiring.remits import load_remit
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "fail": ("✗", "red")}
 _COMMITS = 50
@@ -38,7 +39,7 @@ class Finding:
     remedy: str = ""
 
 
-@click.command(epilog="Examples:  remit doctor   |   remit doctor agent-config.yaml --json")
+@click.command(epilog="\b\nExamples:\n  remit doctor\n  remit doctor agent-config.yaml --json\n")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @json_option
 @click.pass_obj

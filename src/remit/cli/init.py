@@ -12,7 +12,7 @@ from remit.core.errors import RemitError
 _TEMPLATE = "template"
 
 
-@click.command(epilog="Example:  remit init my-agent")
+@click.command(epilog="\b\nExamples:\n  remit init my-agent\n")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("."))
 def command(folder: Path) -> None:
     """Make a new agent in FOLDER: configuration, knowledge base, customer data and a model script.

@@ -49,7 +49,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: remit init my-agent && cd my-agent && remit run agent-config.yaml --offline --task 'hello'",
+    epilog="\b\nExamples:\n"
+    "  remit init my-agent && cd my-agent && remit run agent-config.yaml --offline --task 'hello'\n",
 )
 @click.version_option(__version__, prog_name="remit", message="%(prog)s %(version)s")
 @click.option(

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from remit.cli.output import run_async
+from remit.cli.asynchronous import run_async
 
 
 @click.command(
-    epilog="Example:  remit model-server --port 8089 --scripts examples/support/scripts   "
-    "then  ANTHROPIC_BASE_URL=http://127.0.0.1:8089 ANTHROPIC_API_KEY=any remit run ..."
+    epilog="\b\nExamples:\n"
+    "  remit model-server --port 8089 --scripts examples/support/scripts\n"
+    "  ANTHROPIC_BASE_URL=http://127.0.0.1:8089 ANTHROPIC_API_KEY=any remit run ...\n"
 )
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import orjson
 
 from remit.core.errors import RemitError
-
-T = TypeVar("T")
 
 WIDTH_IN_PIPE = 120
 
@@ -109,22 +105,3 @@ def parse_since(text: str | None, now_us: int) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1_000_000)
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`; SIGTERM and Ctrl-C cancel it, and it cleans up behind itself.
-
-    Raises: KeyboardInterrupt where it was cancelled so.
-    """
-
-    async def main() -> T:
-        task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        return await task
-
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None

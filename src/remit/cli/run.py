@@ -11,8 +11,9 @@ from typing import Any
 import click
 import orjson
 
+from remit.cli.asynchronous import run_async
 from remit.cli.audit import audit_lines
-from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json, run_async
+from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json
 from remit.cli.trace import draw
 from remit.cli.watch import Watch
 from remit.core.actions import Principal
@@ -21,14 +22,16 @@ from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord
 from remit.ports.journal import AuditQuery
 from remit.runtime.runner import RunResult
-from remit.wiring import AgentOptions, Deployment, OpenAgent, open_agent
+from remit.wiring.agent import AgentOptions, OpenAgent, open_agent
+from remit.wiring.deployment import Deployment
 
 _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUSPENDED}
 
 
 @click.command(
-    epilog="Examples:  remit run agent-config.yaml --offline --task 'I was charged twice'   |   "
-    "remit run agent-config.yaml --task @task.txt --context customer_id=C-1042 --json"
+    epilog="\b\nExamples:\n"
+    "  remit run agent-config.yaml --offline --task 'I was charged twice'\n"
+    "  remit run agent-config.yaml --task @task.txt --context customer_id=C-1042 --json\n"
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--task", required=True, help="What to do; @FILE reads it from a file, - from standard input.")

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from remit.cli.asynchronous import run_async
 from remit.cli.output import (
     bold,
     clean,
@@ -17,17 +18,16 @@ from remit.cli.output import (
     local_time,
     print_json,
     print_table,
-    run_async,
 )
 from remit.core import audit
 from remit.core.errors import RemitError
 from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord, RunStatus
 from remit.ports.journal import CallRecord, JournalReads
-from remit.wiring import Deployment, open_reader
+from remit.wiring.deployment import Deployment, open_reader
 
 
-@click.group(epilog="Examples:  remit runs list --status failed   |   remit runs show 01m8...")
+@click.group(epilog="\b\nExamples:\n  remit runs list --status failed\n  remit runs show 01m8...\n")
 def command() -> None:
     """The runs there were."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from remit.cli.output import json_option, print_json, print_table
-from remit.wiring import tool_declarations
+from remit.wiring.remits import tool_declarations
 
 
-@click.group(epilog="Example:  remit tools list")
+@click.group(epilog="\b\nExamples:\n  remit tools list\n")
 def command() -> None:
     """The tools there are."""
 

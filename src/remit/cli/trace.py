@@ -8,15 +8,16 @@ from pathlib import Path
 import click
 
 from remit.cli import tracetree
-from remit.cli.output import has_colour, json_option, print_json, run_async, width
+from remit.cli.asynchronous import run_async
+from remit.cli.output import has_colour, json_option, print_json, width
 from remit.cli.runs import find_run
 from remit.cli.tracenodes import TraceView
 from remit.core.errors import RemitError
 from remit.runtime.clock import SystemClock
-from remit.wiring import Deployment, open_reader, trace_reader
+from remit.wiring.deployment import Deployment, open_reader, trace_reader
 
 
-@click.command(epilog="Examples:  remit trace   (the newest run)   |   remit trace 01m8... --json")
+@click.command(epilog="\b\nExamples:\n  remit trace   (the newest run)\n  remit trace 01m8... --json\n")
 @click.argument("run_id", required=False)
 @json_option
 @click.pass_obj

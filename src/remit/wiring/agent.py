@@ -1,22 +1,18 @@
-"""The composition root: the only module that knows which adapter stands behind which port.
-
-What a deployment is (its home folder, its keys, where telemetry goes) comes from the environment; what an
-agent may do comes from its governance file. Neither reaches into the other.
-"""
+"""Puts an agent together: journal, tools, model, prices, telemetry, gate, runner."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remit.adapters.journal.lock import WorkerLock
-from remit.adapters.journal.sqlite import SqliteJournal, SqliteReader
+from remit.adapters.journal.sqlite import SqliteJournal
 from remit.adapters.prices import PriceBook
 from remit.adapters.telemetry.content import captures_content
 from remit.adapters.telemetry.fanout import Fanout
@@ -25,50 +21,22 @@ from remit.adapters.telemetry.metrics import Metrics
 from remit.adapters.telemetry.otlp import OtlpSpans
 from remit.adapters.telemetry.otlp import options_of as otlp_options
 from remit.adapters.telemetry.spans import SpanMaker
-from remit.adapters.telemetry.store import StoreOptions, TraceReader, TraceStore
+from remit.adapters.telemetry.store import StoreOptions, TraceStore
 from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
-from remit.adapters.tools.support.specs import support_specs
 from remit.core.errors import RemitError
-from remit.core.tools import ToolSpec
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.effects import Model
 from remit.ports.services import Telemetry
 from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
+from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
+from remit.wiring.remits import load_remit
 
 if TYPE_CHECKING:
     from remit.testing.model_server import RunningServer
-
-JOURNAL_FILE = "remit.db"
-TRACES_FILE = "traces.db"
-LOG_FILE = "remit.log"
-LOCK_FILE = "worker.lock"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
-    """Where this process works. `environment` holds the keys and is never shown."""
-
-    home: Path
-    environment: Mapping[str, str] = field(repr=False)
-
-    @property
-    def journal(self) -> Path:
-        """The journal's file."""
-        return self.home / JOURNAL_FILE
-
-    @property
-    def traces(self) -> Path:
-        """The trace store's file."""
-        return self.home / TRACES_FILE
-
-    @property
-    def has_model_key(self) -> bool:
-        """Whether a real model can be asked."""
-        return bool(self.environment.get("ANTHROPIC_API_KEY"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,42 +61,6 @@ class OpenAgent:
     notices: tuple[str, ...]
     interrupted: tuple[str, ...]
     model_server: RunningServer | None
-
-
-def tool_declarations() -> tuple[ToolSpec, ...]:
-    """Every tool that a governance file can name. Opens nothing."""
-    return support_specs()
-
-
-def load_remit(config: Path, model: str | None = None) -> Remit:
-    """The compiled governance file. Raises: ConfigErrors; RemitError `config.missing`, `config.syntax`."""
-    try:
-        text = config.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise RemitError("config.missing", f"there is no governance file at {config}") from error
-    except OSError as error:
-        raise RemitError("config.missing", f"{config} cannot be read", cause=str(error)) from error
-    except UnicodeDecodeError as error:
-        raise RemitError("config.syntax", f"{config} is not UTF-8 text", cause=str(error)) from error
-    return parse(text, str(config), tool_declarations(), model=model)
-
-
-@asynccontextmanager
-async def open_reader(deployment: Deployment) -> AsyncIterator[SqliteReader | None]:
-    """The journal for reading, also beside a running worker; None where there is no journal yet."""
-    if not deployment.journal.exists():
-        yield None
-        return
-    reader = SqliteReader(deployment.journal)
-    try:
-        yield reader
-    finally:
-        await reader.close()
-
-
-def trace_reader(deployment: Deployment) -> TraceReader:
-    """The trace store for reading."""
-    return TraceReader(deployment.traces)
 
 
 @asynccontextmanager
