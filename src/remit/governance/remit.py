@@ -5,16 +5,13 @@ What is checked here needs no store and no network: the file, and the declaratio
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import PurePath
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from remit.core import canonical
 from remit.core.labels import DataClass
@@ -104,8 +101,7 @@ def parse(text: str, file: str, tools: Sequence[ToolSpec], *, model: str | None 
     try:
         parsed = GovernanceFile.model_validate(document.value)
     except ValidationError as error:
-        errors = [_config_error(document, detail) for detail in error.errors()]
-        raise ConfigErrors(errors) from None
+        raise source.schema_errors(document, GovernanceFile, error) from None
     agent = parsed.agent if model is None else parsed.agent.model_copy(update={"model": model})
     compiler = _Compiler(document, agent, tools)
     remit = compiler.compile()
@@ -164,7 +160,7 @@ class _Compiler:
         for index, name in enumerate(self.agent.allowed_tools):
             place = ("allowed_tools", index)
             if name not in self.tools:
-                remedy = _nearest(name, self.tools, "use one of " + ", ".join(sorted(self.tools)))
+                remedy = source.nearest(name, self.tools, "use one of " + ", ".join(sorted(self.tools)))
                 self._fail(place, "config.unknown_tool", f"there is no tool {name!r}", remedy)
             elif name in self.agent.allowed_tools[:index]:
                 self._fail(
@@ -184,7 +180,7 @@ class _Compiler:
             group, span = match.groups()
             if group not in groups:
                 message = f"there is no rate group {group!r}; there are {', '.join(groups) or 'none'}"
-                remedy = _nearest(group, groups, "use one of the groups there are")
+                remedy = source.nearest(group, groups, "use one of the groups there are")
                 self._fail(("rate_limits", key), "config.unknown_rate_group", message, remedy)
                 continue
             limits.append(RateLimit(group=group, limit=limit, span_s=SPAN_S[span], rule=f"rate_limits.{key}"))
@@ -196,7 +192,7 @@ class _Compiler:
             tool = self.tools.get(rule.tool)
             if tool is None or rule.tool not in self.agent.allowed_tools:
                 message = f"the tool {rule.tool!r} is not in allowed_tools, so this never fires"
-                remedy = _nearest(rule.tool, self.agent.allowed_tools, "name a tool of allowed_tools")
+                remedy = source.nearest(rule.tool, self.agent.allowed_tools, "name a tool of allowed_tools")
                 self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)
                 continue
             for path, tests in rule.when.items():
@@ -216,7 +212,7 @@ class _Compiler:
         schema = conditions.argument_schema(tool.args_schema, path)
         if schema is None:
             names = list(tool.args_schema.get("properties", {}))
-            remedy = _nearest(path, names, f"use one of {', '.join(names) or 'none'}")
+            remedy = source.nearest(path, names, f"use one of {', '.join(names) or 'none'}")
             message = f"{tool.name} has no argument {path!r}, so this never fires"
             self._fail(place, "config.rule_never_fires", message, remedy)
             return
@@ -231,51 +227,3 @@ class _Compiler:
             if path[:1] == ("agent",) or not path:
                 sources[".".join(str(part) for part in path[1:])] = f"{name}:{position.line}"
         return sources
-
-
-def _config_error(document: Document, detail: ErrorDetails) -> ConfigError:
-    """One of pydantic's findings in the words and at the place of the file."""
-    path = tuple(detail["loc"])
-    kind = detail["type"]
-    name = ".".join(str(part) for part in path)
-    if kind == "extra_forbidden":
-        remedy = _nearest(str(path[-1]), _known_keys(path[:-1]), "remove it")
-        return document.error(path, "config.unknown_key", f"there is no key {name!r}", remedy)
-    if kind == "missing":
-        return document.error(path, "config.missing_key", f"the key {name!r} is missing", "add it")
-    message = detail["msg"].replace("Input should be", "must be").replace("Decimal input", "the number")
-    given = detail.get("input")
-    shown = "" if isinstance(given, dict | list) else f", not {_shown(given)}"
-    code = "config.wrong_type" if kind.endswith(("_type", "_parsing")) else "config.out_of_range"
-    remedy = "give a value of that type" if code == "config.wrong_type" else "give a value within that range"
-    return document.error(path, code, f"{name or 'the file'} {message}{shown}", remedy)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | Decimal) else repr(str(value)[:60])
-
-
-def _known_keys(path: Path) -> list[str]:
-    """The keys of the section at `path` of the file."""
-    model: type[BaseModel] | None = GovernanceFile
-    for part in path:
-        if isinstance(part, int) or model is None:
-            continue
-        field = model.model_fields.get(part)
-        model = None if field is None else _section(field.annotation)
-    return [] if model is None else list(model.model_fields)
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _section(inner))), None)
-
-
-def _nearest(name: str, known: Iterable[str], otherwise: str) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else otherwise

@@ -6,13 +6,16 @@ only decimal digits are numbers; a decimal fraction stays exact.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from remit.core.errors import RemitError
 
@@ -73,6 +76,10 @@ class Document:
             path = path[:-1]
         return self.positions[path]
 
+    def place(self, path: Path) -> str:
+        """`file:line` of `path`, or of the nearest part of it that is there."""
+        return f"{self.file}:{self.position(path).line}"
+
     def error(self, path: Path, code: str, message: str, remedy: str) -> ConfigError:
         """An error at `path`."""
         return ConfigError(
@@ -99,6 +106,11 @@ def read(text: str, file: str) -> Document:
     if reader.errors:
         raise ConfigErrors(reader.errors)
     return Document(file=file, value=value, positions=reader.positions)
+
+
+def schema_errors(document: Document, model: type[BaseModel], error: ValidationError) -> ConfigErrors:
+    """What pydantic found wrong with the document, in the words and at the places of the file."""
+    return ConfigErrors([_schema_error(document, model, detail) for detail in error.errors()])
 
 
 _START = Position(line=1, column=1)
@@ -206,3 +218,53 @@ class _Reader:
 
 def _position(node: yaml.Node) -> Position:
     return Position(line=node.start_mark.line + 1, column=node.start_mark.column + 1)
+
+
+def _schema_error(document: Document, model: type[BaseModel], detail: ErrorDetails) -> ConfigError:
+    """One of pydantic's findings in the words and at the place of the file."""
+    path = tuple(detail["loc"])
+    kind = detail["type"]
+    name = ".".join(str(part) for part in path)
+    if kind == "extra_forbidden":
+        remedy = nearest(str(path[-1]), _known_keys(model, path[:-1]), "remove it")
+        return document.error(path, "config.unknown_key", f"there is no key {name!r}", remedy)
+    if kind == "missing":
+        return document.error(path, "config.missing_key", f"the key {name!r} is missing", "add it")
+    message = detail["msg"].replace("Input should be", "must be").replace("Decimal input", "the number")
+    given = detail.get("input")
+    shown = "" if isinstance(given, dict | list) else f", not {_shown(given)}"
+    is_type = kind.endswith(("_type", "_parsing")) or kind == "is_instance_of"
+    code = "config.wrong_type" if is_type else "config.out_of_range"
+    remedy = "give a value of that type" if code == "config.wrong_type" else "give a value within that range"
+    return document.error(path, code, f"{name or 'the file'} {message}{shown}", remedy)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | Decimal) else repr(str(value)[:60])
+
+
+def _known_keys(root: type[BaseModel], path: Path) -> list[str]:
+    """The keys of the section at `path` of the file."""
+    model: type[BaseModel] | None = root
+    for part in path:
+        if isinstance(part, int) or model is None:
+            continue
+        field = model.model_fields.get(part)
+        model = None if field is None else _section(field.annotation)
+    return [] if model is None else list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section(inner))), None)
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """A suggestion of the known name that is nearest to `name`, or `otherwise`."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else otherwise

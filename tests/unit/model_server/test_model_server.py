@@ -452,7 +452,7 @@ async def test_a_call_does_not_wait_for_the_network_stack() -> None:
         ),
         ("name: a\nmatch: x\nturns:\n  - say: x\n    error: {status: 200}\n", 5, "body"),
         ("name: a\nmatch: x\nturns:\n  - say: x\n    error: {times: 0}\n", 5, "at least 1"),
-        ("name: a\nname: b\n", 2, "twice"),
+        ("name: a\nname: b\n", 2, "stands here and in line 1"),
         ("name: [\n", 2, "not YAML"),
     ],
 )

@@ -18,6 +18,7 @@ from remit.adapters.prices import PriceBook, Rates, Tier
 from remit.adapters.prices.rates import dearest
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
+from remit.governance.source import ConfigErrors
 
 SONNET = "claude-sonnet-4-20260514"
 NO_DATES = ("claude-sonnet-4-5", "claude-haiku-5-5", "gpt-5.4", "gpt-6-sol", "gpt-4o", "claude-opus-4-1")
@@ -190,9 +191,9 @@ def test_the_override_file_comes_first_and_is_read_digit_for_digit(tmp_path: Pat
         ("models:\n  a:\n    input: '1'\n    output: 1\n", "config.wrong_type", 3),
         ("models:\n  a:\n    input: true\n    output: 1\n", "config.wrong_type", 3),
         ("models:\n  a:\n    input: 1\n    output: 1\n    outptu: 1\n", "config.unknown_key", 5),
-        ("models:\n  a: {input: 1, output: 1}\n  a: {input: 0, output: 0}\n", "config.syntax", 3),
+        ("models:\n  a: {input: 1, output: 1}\n  a: {input: 0, output: 0}\n", "config.duplicate_key", 3),
         ("models: [\n", "config.syntax", 2),
-        ("models: &x {a: {input: 1, output: 1}}\nother: *x\n", "config.syntax", 1),
+        ("models: &x {a: {input: 1, output: 1}}\nother: *x\n", "config.unknown_key", 2),
         (
             "models:\n  a:\n    input: 1\n    output: 1\n    long_context:\n"
             "      - {above_input_tokens: 5, input: 1, output: 1}\n"
@@ -200,16 +201,17 @@ def test_the_override_file_comes_first_and_is_read_digit_for_digit(tmp_path: Pat
             "config.out_of_range",
             7,
         ),
-        ("", "config.wrong_type", 1),
+        ("", "config.empty", 1),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, code: str, line: int) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(RemitError) as caught:
+    with pytest.raises(ConfigErrors) as caught:
         PriceBook(path)
-    assert caught.value.code.startswith(code)
-    assert caught.value.message.startswith(f"mine.yaml:{line}:")
+    (error,) = caught.value.errors
+    assert error.code.startswith(code)
+    assert str(error).startswith(f"{path}:{line}:")
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

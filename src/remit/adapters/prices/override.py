@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from remit.adapters.prices import yaml_source
 from remit.adapters.prices.rates import Rates, Tier, rate
-from remit.adapters.prices.yaml_source import YamlSource
 from remit.core.errors import RemitError
+from remit.governance import source
+from remit.governance.source import ConfigErrors, Document
 
 PACKAGED = "prices.yaml"
 
@@ -57,34 +57,41 @@ class _File(BaseModel):
 def read_prices(path: Path) -> Mapping[str, Rates]:
     """The rates in the price file at `path`, by model.
 
-    Raises: RemitError `config.missing`, `config.syntax`, `config.unknown_key`, `config.missing_key`,
-    `config.out_of_range`, `config.wrong_type`, each naming `file:line`.
+    Raises: ConfigErrors, with everything that is wrong; RemitError `config.missing`, `config.syntax`.
     """
-    if not path.is_file():
-        raise RemitError("config.missing", f"the price file {path} does not exist")
-    return _compile(yaml_source.read(path, "config.syntax", exact=True))
+    try:
+        return _compile(path.read_text(encoding="utf-8-sig"), str(path))
+    except OSError as error:
+        raise RemitError(
+            "config.missing", f"the price file {path} cannot be read", cause=str(error)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise RemitError("config.syntax", f"{path} is not UTF-8 text", cause=str(error)) from error
 
 
 def packaged_prices() -> Mapping[str, Rates]:
     """The rates that come with this package, by model."""
-    data = files(__package__).joinpath(PACKAGED).read_bytes()
-    return _compile(yaml_source.parse(data, PACKAGED, "config.syntax", exact=True))
+    return _compile(files(__package__).joinpath(PACKAGED).read_text(encoding="utf-8"), PACKAGED)
 
 
-def _compile(source: YamlSource) -> Mapping[str, Rates]:
+def _compile(text: str, name: str) -> Mapping[str, Rates]:
+    document = source.read(text, name)
     try:
-        file = _File.model_validate(source.value)
+        file = _File.model_validate(document.value)
     except ValidationError as error:
-        raise _first(source, error) from error
-    return {name: _rates(source, name, model) for name, model in file.models.items()}
+        raise source.schema_errors(document, _File, error) from None
+    return {model: _rates(document, model, prices) for model, prices in file.models.items()}
 
 
-def _rates(source: YamlSource, name: str, model: _Model) -> Rates:
+def _rates(document: Document, name: str, model: _Model) -> Rates:
     tiers = [_tier(-1, model)]
     for index, long in enumerate(model.long_context):
         if long.above_input_tokens <= tiers[-1].above_input_tokens:
-            place = source.place(("models", name, "long_context", index))
-            raise RemitError("config.out_of_range", f"{place}: above_input_tokens must ascend")
+            path = ("models", name, "long_context", index)
+            message = "above_input_tokens must be more than that of the tier before"
+            raise ConfigErrors(
+                [document.error(path, "config.out_of_range", message, "put the tiers in order")]
+            )
         tiers.append(_tier(long.above_input_tokens, long))
     return Rates(tiers=tuple(tiers))
 
@@ -100,19 +107,3 @@ def _tier(above: int, prices: _Prices) -> Tier:
         cache_write=rate(write),
         cache_write_1h=rate(write if prices.cache_write_1h is None else prices.cache_write_1h),
     )
-
-
-def _first(source: YamlSource, error: ValidationError) -> RemitError:
-    detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = source.place([step for step in detail["loc"] if isinstance(step, str | int)])
-    name = ".".join(str(step) for step in detail["loc"])
-    match detail["type"]:
-        case "extra_forbidden":
-            code = "config.unknown_key"
-        case "missing":
-            code = "config.missing_key"
-        case "greater_than_equal" | "less_than_equal" | "finite_number":
-            code = "config.out_of_range"
-        case _:
-            code = "config.wrong_type"
-    return RemitError(code, f"{place}: {name}: {detail['msg']}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,9 +23,9 @@ from pydantic import (
     model_validator,
 )
 
-from remit.adapters.prices import yaml_source
-from remit.adapters.prices.yaml_source import YamlSource
 from remit.core.errors import RemitError
+from remit.governance import source
+from remit.governance.source import ConfigErrors
 from remit.testing.model_server import references
 
 CODE = "script.invalid"
@@ -164,7 +165,10 @@ def _check_turns(turns: Sequence[Step | Branch], place: str, depth: int) -> None
 
 def load_script(path: Path) -> Script:
     """The script in the YAML file at `path`. Raises: RemitError `script.invalid` with `file:line`."""
-    return _script(yaml_source.read(path, CODE))
+    try:
+        return _script(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RemitError(CODE, f"{path} cannot be read", cause=str(error)) from error
 
 
 def load_scripts(folder: Path) -> tuple[Script, ...]:
@@ -177,7 +181,7 @@ def load_scripts(folder: Path) -> tuple[Script, ...]:
 def packaged_default() -> Script:
     """The script that answers where no other matches."""
     name = "default_script.yaml"
-    return _script(yaml_source.parse(files(__package__).joinpath(name).read_bytes(), name, CODE))
+    return _script(files(__package__).joinpath(name).read_text(encoding="utf-8"), name)
 
 
 def arrange(scripts: Sequence[Script]) -> tuple[Script, ...]:
@@ -197,13 +201,27 @@ def arrange(scripts: Sequence[Script]) -> tuple[Script, ...]:
     return (*matching, *(defaults or [packaged_default()]))
 
 
-def _script(source: YamlSource) -> Script:
+def _script(text: str, name: str) -> Script:
     try:
-        return Script.model_validate(source.value)
+        document = source.read(text, name)
+    except ConfigErrors as error:
+        first = error.errors[0]
+        place = f"{name}:{first.position.line}"
+        raise RemitError(CODE, f"{place}: {first.message}", remedy=first.remedy) from error
+    try:
+        return Script.model_validate(_floats(document.value))
     except ValidationError as error:
         detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = [step for step in detail["loc"] if step not in ("step", "branch")]
-        message = f"{source.place(path)}: {detail['msg'].removeprefix('Value error, ')}"
-        if path:
-            message = f"{source.place(path)}: {path[-1]}: {detail['msg'].removeprefix('Value error, ')}"
+        path = tuple(step for step in detail["loc"] if step not in ("step", "branch"))
+        key = f"{path[-1]}: " if path else ""
+        message = f"{document.place(path)}: {key}{detail['msg'].removeprefix('Value error, ')}"
         raise RemitError(CODE, message) from error
+
+
+def _floats(value: Any) -> Any:
+    """The document as JSON has it: a script's exact decimals become the floats that a model would send."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    return [_floats(item) for item in value] if isinstance(value, list) else value
