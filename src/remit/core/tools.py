@@ -18,7 +18,8 @@ class ToolSpec:
 
     `args_schema` is a JSON Schema (2020-12) of an object. `records` names the result's field that
     lists records ("" where the result itself is the list, None where there are none);
-    `record_class_field` names the field of a record that carries its data class; `field_classes`
+    `record_class_field` names the field of a record that carries its data class; `classes_field` names
+    the field of the result in which a connector of ours says which classes it read; `field_classes`
     gives the class of a field of the result or of its records, by name at any depth.
     """
 
@@ -30,6 +31,7 @@ class ToolSpec:
     classes: tuple[DataClass, ...] = ()
     field_classes: Mapping[str, DataClass] = field(default_factory=dict)
     record_class_field: str | None = None
+    classes_field: str | None = None
     records: str | None = None
     result_trust: ResultTrust = "untrusted"
     rate_group: str | None = None

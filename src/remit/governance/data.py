@@ -34,6 +34,9 @@ def clean(value: Json, tool: ToolSpec, constraints: Constraints) -> CleanResult:
     classes: set[DataClass] = set(tool.classes)
     if tool.field_classes:
         value = _masked(value, tool.field_classes, constraints.denied_classes, classes)
+    if tool.classes_field is not None and isinstance(value, Mapping):
+        listed = value.get(tool.classes_field)
+        classes.update(name for name in DATA_CLASSES if isinstance(listed, list) and name in listed)
     records = _records(value, tool)
     if records is not None:
         kept = _permitted(records, tool, constraints.denied_classes, classes)

@@ -130,6 +130,7 @@ def _run_sql_query(tables: tuple[Table, ...]) -> ToolSpec:
         idempotency="idempotent",
         records="rows",
         field_classes=field_classes(tables),
+        classes_field="classes",
         result_trust="untrusted",
         timeout_s=5.0,
     )
