@@ -16,6 +16,8 @@ from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.messages import Message, ModelRequest, message_to_json
 
+ARGS_BYTES_MAX = 1024 * 1024
+
 ActionKind: TypeAlias = Literal["model", "tool", "release"]
 
 
@@ -125,11 +127,15 @@ def model_call(place: Place, request: ModelRequest, message_digests: tuple[str, 
 
 def tool_call(place: Place, tool: str, call_id: str, raw_args: Json) -> ToolCall:
     """The action of calling `tool` with what the model sent; never raises: a fault is refused later."""
+    # a name is compared with names of ours, so a lone surrogate in it may become any other stranger
+    tool = tool.encode(errors="replace").decode()
     fault = None
     try:
         args = canonical.canonical(raw_args)
     except RemitError as error:
         args, fault = b"{}", error.message
+    if len(args) > ARGS_BYTES_MAX:
+        args, fault = b"{}", f"the arguments are larger than {ARGS_BYTES_MAX} bytes"
     return ToolCall(
         id=place.action_id,
         run_id=place.run_id,

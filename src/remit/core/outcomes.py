@@ -54,10 +54,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """Nobody can know whether it happened. It is never repeated by itself; a person decides."""
+    """Nobody can know whether it happened. It is never repeated by itself; a person decides.
+
+    `cost_nano_usd` is what it may have cost, which counts as spent.
+    """
 
     action_id: str
     reason: str
+    cost_nano_usd: int = 0
 
 
 Outcome: TypeAlias = Done | Refused | Suspended | Failed | Unknown

@@ -109,6 +109,8 @@ class Gate:
 
     def _decide(self, action: Action, governed: GovernedRun) -> Decision:
         try:
+            if governed.run.remit_digest != governed.rules.remit.digest:
+                return _denial("policy.error", "these are not the rules that the run began under")
             return governed.rules.decide(action)
         except Exception as error:
             return _denial("policy.error", f"a rule failed with {type(error).__name__}, which denies")
@@ -136,7 +138,7 @@ class Gate:
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Recorded):
             return decision, self._replay(action, admitted)
-        return decision, await self._perform_admitted(action, governed, decision)
+        return decision, await self._perform_admitted(action, governed, decision, admission.amount_nano_usd)
 
     async def _approval(
         self, action: Action, governed: GovernedRun, decision: Decision
@@ -200,7 +202,9 @@ class Gate:
                 self._journal.complete(completion).add_done_callback(_retrieve)
             raise
 
-    async def _perform_admitted(self, action: Action, governed: GovernedRun, decision: Decision) -> Outcome:
+    async def _perform_admitted(
+        self, action: Action, governed: GovernedRun, decision: Decision, held_nano_usd: int
+    ) -> Outcome:
         try:
             attempted = await self._attempt(action, governed, decision)
         except asyncio.CancelledError:
@@ -225,6 +229,8 @@ class Gate:
             )
         if isinstance(action, Release) and not settled.run_ended:
             return Failed(code="run.not_running", message="the run had ended before its answer")
+        if attempted.presumed and isinstance(attempted.outcome, Failed | Unknown):
+            return replace(attempted.outcome, cost_nano_usd=held_nano_usd)
         return attempted.outcome
 
     async def _attempt(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:

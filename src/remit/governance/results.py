@@ -5,7 +5,7 @@ The bytes that are recorded are enough to show the same outcome again, without d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -68,7 +68,7 @@ def tool_done(action: ToolCall, value: Json, tool: ToolSpec, constraints: Constr
     except RemitError as error:
         message = f"{tool.name} ran, but its result cannot be used: {error.message}"
         return _failure(
-            Failed(code="tool.result_invalid", message=message, happened=True, cost_nano_usd=cost),
+            Failed(code="tool.result_invalid", message=message, happened=True),
             cost_nano_usd=cost,
         )
     label = ResultLabel(
@@ -123,7 +123,7 @@ def replayed(action: Action, recorded: Recorded) -> Outcome:
     """The outcome as it was recorded before. Raises: RemitError `value.invalid`."""
     value: Any = orjson.loads(recorded.result) if recorded.result else None
     if recorded.state == "unknown":
-        return Unknown(action_id=action.id, reason=value["reason"])
+        return Unknown(action_id=action.id, reason=value["reason"], cost_nano_usd=recorded.cost_nano_usd)
     if recorded.state == "cancelled":
         return Failed(code="effect.cancelled", message="it was cancelled before it was begun")
     if recorded.state == "failed":
@@ -171,6 +171,7 @@ def _tool_result(shown: bytes, label: ResultLabel, *, truncated: bool) -> bytes:
 def _failure(
     shown: Failed, *, usage: Usage = NO_USAGE, cost_nano_usd: int = 0, presumed: bool = False
 ) -> Attempted:
+    shown = replace(shown, cost_nano_usd=cost_nano_usd)
     result = {
         "code": shown.code,
         "message": shown.message,

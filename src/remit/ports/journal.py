@@ -248,7 +248,7 @@ class Journal(JournalReads, Protocol):
         ...
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
-        """End the runs that a dead process left running; money held for their calls is presumed spent."""
+        """End the runs that a dead process left running or queued; money held for their calls is presumed spent."""
         ...
 
     # remits, approvals and controls

@@ -66,11 +66,14 @@ class AgentLoop:
 
     async def _perform_model(self, governed: GovernedRun) -> Outcome:
         outcome = await self._gate.perform(self._conversation.model_call(governed.attempt), governed)
-        if isinstance(outcome, Done | Failed):
-            self.cost_nano_usd += outcome.cost_nano_usd
+        self._add_cost(outcome)
         if isinstance(outcome, Done) and outcome.usage is not None:
             self.usage += outcome.usage
         return outcome
+
+    def _add_cost(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Done | Failed | Unknown):
+            self.cost_nano_usd += outcome.cost_nano_usd
 
     async def _perform_tools(self, governed: GovernedRun, uses: tuple[ToolUse, ...]) -> list[Outcome]:
         """The outcomes of one turn's calls, in their order; the calls run side by side."""
@@ -79,6 +82,8 @@ class AgentLoop:
             for index, use in enumerate(uses[:CALLS_PER_TURN_MAX])
         ]
         outcomes = [await calls[0]] if len(calls) == 1 else list(await asyncio.gather(*calls))
+        for outcome in outcomes:
+            self._add_cost(outcome)
         surplus = Failed(code="args.invalid", message=f"more than {CALLS_PER_TURN_MAX} calls in one turn")
         return outcomes + [surplus] * (len(uses) - len(calls))
 

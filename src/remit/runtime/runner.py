@@ -24,6 +24,7 @@ from remit.runtime.loop import AgentLoop, AttemptFailed
 TASK_BYTES_MAX = 256 * 1024
 _BACKOFF_MAX_S = 60
 _SLOT_POLL_MAX_S = 1.0
+_CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +65,19 @@ class Runner:
         Raises: RemitError `value.invalid`, `value.too_large` (nothing was begun), `journal.unavailable`.
         """
         run = self._new_run(text, principal)
-        await self._journal.create_run(StartRun(run=run, audit=records.run_created(run, run.created_at_us)))
-        async with self._slots:
+        try:
+            await self._journal.create_run(
+                StartRun(run=run, audit=records.run_created(run, run.created_at_us))
+            )
+            if not await self._take_slot(run):
+                return await self._no_slot(run)
             try:
-                if not await self._begin(run):
-                    return await self._no_slot(run)
                 return await self._attend(run)
-            except asyncio.CancelledError:
-                end = RunEnd(
-                    status="cancelled", code="run.cancelled", message="whoever started it cancelled it"
-                )
-                await self._end(run, end)
-                raise
+            finally:
+                self._slots.release()
+        except asyncio.CancelledError:
+            await self._end(run, _CANCELLED)
+            raise
 
     def _new_run(self, text: str, principal: Principal) -> Run:
         try:
@@ -100,15 +102,33 @@ class Runner:
             deadline_us=now_us + int(remit.run_timeout_s * 1_000_000),
         )
 
+    async def _take_slot(self, run: Run) -> bool:
+        """Whether the run is running now; False where no slot became free before its deadline."""
+        try:
+            async with asyncio.timeout(self._left_s(run)):
+                await self._slots.acquire()
+        except TimeoutError:
+            return False
+        begun = False
+        try:
+            begun = await self._begin(run)
+        finally:
+            if not begun:
+                self._slots.release()
+        return begun
+
     async def _begin(self, run: Run) -> bool:
         wait_s = 0.02
         limit = self._rules.remit.max_concurrent_runs
         while not await self._journal.begin_run(run.id, limit, self._clock.now_us()):
-            if self._clock.now_us() >= run.deadline_us:
+            if self._left_s(run) <= 0:
                 return False
             await self._clock.sleep(wait_s)
             wait_s = min(wait_s * 2, _SLOT_POLL_MAX_S)
         return True
+
+    def _left_s(self, run: Run) -> float:
+        return max((run.deadline_us - self._clock.now_us()) / 1_000_000, 0.0)
 
     async def _no_slot(self, run: Run) -> RunResult:
         message = f"no slot of {self._rules.remit.max_concurrent_runs} became free in time"
@@ -122,7 +142,7 @@ class Runner:
         conversation = Conversation(run, self._rules)
         loop = AgentLoop(self._gate, conversation)
         attempts = 0
-        end = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
+        end = _CANCELLED
         try:
             end, attempts = await self._attempts(run, loop)
             await self._end(run, end)
@@ -151,9 +171,8 @@ class Runner:
     async def _attempts(self, run: Run, loop: AgentLoop) -> tuple[RunEnd, int]:
         """How the run ended, and after how many attempts."""
         governed = GovernedRun(run=run, rules=self._rules)
-        timeout_s = max((run.deadline_us - self._clock.now_us()) / 1_000_000, 0.0)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._left_s(run)):
                 while True:
                     ended = await self._attempt(governed, loop)
                     if isinstance(ended, RunEnd):

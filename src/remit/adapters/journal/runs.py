@@ -10,7 +10,7 @@ from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.approvals import Approval
 from remit.core.errors import RemitError
-from remit.core.runs import TRANSITIONS, Run, RunEnd
+from remit.core.runs import TRANSITIONS, Run, RunEnd, RunStatus
 from remit.ports.journal import RunEnding, StartRun
 
 _INSERT_RUN = """
@@ -99,7 +99,7 @@ def end(connection: sqlite3.Connection, run_id: str, ending: RunEnding, at_us: i
 
 
 def interrupt(connection: sqlite3.Connection, at_us: int) -> tuple[str, ...]:
-    """End what a dead process left running. Its calls stay open; what they may cost counts as spent."""
+    """End what a dead process left running or queued. Its calls stay open; what they may cost counts as spent."""
     for seq, held, scopes in connection.execute(
         "SELECT seq, held, scopes FROM inflight WHERE held > 0"
     ).fetchall():
@@ -111,14 +111,15 @@ def interrupt(connection: sqlite3.Connection, at_us: int) -> tuple[str, ...]:
         connection.execute("UPDATE inflight SET held = 0, scopes = '[]' WHERE seq = ?", (seq,))
     message = "the process that ran it ended"
     interrupted = []
-    for run_id, agent, trace_id in connection.execute(
-        "SELECT id, agent, trace_id FROM run WHERE status = 'running'"
+    for run_id, agent, trace_id, was in connection.execute(
+        "SELECT id, agent, trace_id, status FROM run WHERE status IN ('running', 'queued')"
     ).fetchall():
-        run_end = RunEnd(status="failed", code="run.interrupted", message=message)
+        status: RunStatus = "failed" if was == "running" else "cancelled"
+        run_end = RunEnd(status=status, code="run.interrupted", message=message)
         body = audit.record(
             "run.ended",
             at_us,
-            {"run": run_id, "agent": agent, "status": "failed", "code": "run.interrupted", "trace": trace_id},
+            {"run": run_id, "agent": agent, "status": status, "code": "run.interrupted", "trace": trace_id},
         )
         end(connection, run_id, RunEnding(end=run_end, audit=body), at_us)
         interrupted.append(str(run_id))
