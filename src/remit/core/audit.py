@@ -6,6 +6,7 @@ A record never holds arguments, results or texts: it holds their digests.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import orjson
@@ -37,17 +38,19 @@ AUDIT_KINDS: tuple[AuditKind, ...] = (
 
 
 def record(kind: AuditKind, at_us: int, fields: dict[str, str | int | bool | list[str]]) -> bytes:
-    """The bytes of one record: JSON with sorted keys, empty fields left out, no floats.
-
-    `fields` never carry `at` or `kind`.
-    """
-    body: dict[str, object] = {key: value for key, value in fields.items() if value != "" and value != []}
-    body["at"] = timestamp(at_us)
-    body["kind"] = kind
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    """The bytes of one record: JSON with sorted keys, no floats. `at` and `kind` are added to `fields`."""
+    fields["at"] = timestamp(at_us)
+    fields["kind"] = kind
+    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 
 def timestamp(at_us: int) -> str:
     """RFC 3339 in UTC with microseconds, such as `2026-11-22T15:04:05.000123Z`."""
     seconds, micros = divmod(at_us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{micros:06d}Z"
+    return f"{_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    # the records of one second share it, and making it is most of a record's cost
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

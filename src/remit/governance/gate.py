@@ -12,7 +12,6 @@ from asyncio import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remit.core import canonical
 from remit.core.actions import Action, ModelCall, Release, ToolCall
 from remit.core.decisions import Decision
 from remit.core.errors import RemitError
@@ -261,7 +260,7 @@ class Gate:
                 run_id=run.id,
                 tenant=run.tenant,
                 agent=run.agent,
-                idempotency_key=canonical.digest(action.id.encode())[:32],
+                idempotency_key=action.digest[:32],
                 constraints=decision.constraints,
             )
             value = await self._effects.tools.call(action.resource, action.args_value(), context)

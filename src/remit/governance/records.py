@@ -44,7 +44,8 @@ def refusal(run: Run, action: Action, decision: Decision, at_us: int) -> bytes:
 
 def outcome(run: Run, action: Action, attempted: Attempted, at_us: int) -> bytes:
     """What became of an admitted effect."""
-    fields = _about(run, action) | {"outcome": attempted.state, "result": canonical.digest(attempted.result)}
+    fields = _about(run, action)
+    fields["outcome"] = attempted.state
     if attempted.cost_nano_usd:
         fields["cost_nano_usd"] = attempted.cost_nano_usd
     if attempted.presumed:
@@ -52,8 +53,12 @@ def outcome(run: Run, action: Action, attempted: Attempted, at_us: int) -> bytes
     shown = attempted.outcome
     if isinstance(shown, Done) and shown.label is not None:
         fields["trust"] = shown.label.trust
-        fields["classes"] = list(shown.label.classes)
-    elif isinstance(shown, Failed):
+        fields["result"] = shown.label.digest
+        if shown.label.classes:
+            fields["classes"] = list(shown.label.classes)
+    else:
+        fields["result"] = canonical.digest(attempted.result)
+    if isinstance(shown, Failed):
         fields["code"] = shown.code
     elif isinstance(shown, Unknown):
         fields["code"] = "effect.unknown"
@@ -78,19 +83,17 @@ def withdrawn(admission: Admission, at_us: int) -> Completion:
 
 def run_ended(run: Run, end: RunEnd, at_us: int) -> bytes:
     """A run ended, or waits for a person."""
-    answer = canonical.digest(end.answer.encode(errors="replace")) if end.answer else ""
-    return audit.record(
-        "run.ended",
-        at_us,
-        {
-            "run": run.id,
-            "agent": run.agent,
-            "status": end.status,
-            "code": end.code,
-            "answer": answer,
-            "trace": run.trace_id,
-        },
-    )
+    fields: dict[str, str | int | bool | list[str]] = {
+        "run": run.id,
+        "agent": run.agent,
+        "status": end.status,
+        "trace": run.trace_id,
+    }
+    if end.code:
+        fields["code"] = end.code
+    if end.answer:
+        fields["answer"] = canonical.digest(end.answer.encode(errors="replace"))
+    return audit.record("run.ended", at_us, fields)
 
 
 def run_created(run: Run, at_us: int) -> bytes:
