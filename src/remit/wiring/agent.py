@@ -74,9 +74,10 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
     _check_model(deployment, options, remit)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        model, server = await _open_model(deployment, options, stack)
+        # first the lock: who has to leave should hear it before anything slow is begun
         _make_home(deployment.home)
         stack.enter_context(WorkerLock(deployment.home / LOCK_FILE))
+        model, server = await _open_model(deployment, options, stack)
         journal = SqliteJournal.open(deployment.journal, clock)
         stack.push_async_callback(journal.close)
         interrupted = await journal.interrupt_runs(clock.now_us())

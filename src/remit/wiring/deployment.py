@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from remit.adapters.journal import schema
 from remit.adapters.journal.sqlite import SqliteReader
 from remit.adapters.telemetry.store import TraceReader
+from remit.core.errors import RemitError
 
 JOURNAL_FILE = "remit.db"
 TRACES_FILE = "traces.db"
@@ -41,8 +45,12 @@ class Deployment:
 
 @asynccontextmanager
 async def open_reader(deployment: Deployment) -> AsyncIterator[SqliteReader | None]:
-    """The journal for reading, also beside a running worker; None where there is no journal yet."""
-    if not deployment.journal.exists():
+    """The journal for reading, also beside a running worker; None where there is no journal yet.
+
+    A journal that its first worker is still making is not there yet either.
+    Raises: RemitError `journal.unavailable`, `journal.schema`.
+    """
+    if not _has_journal(deployment.journal):
         yield None
         return
     reader = SqliteReader(deployment.journal)
@@ -50,6 +58,20 @@ async def open_reader(deployment: Deployment) -> AsyncIterator[SqliteReader | No
         yield reader
     finally:
         await reader.close()
+
+
+def _has_journal(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            version = schema.version(connection)
+    except sqlite3.Error as error:
+        raise RemitError("journal.unavailable", f"{path} cannot be read", cause=str(error)) from error
+    if version not in (None, schema.HEAD):
+        message = f"the journal {path} is of schema {version}, this version reads {schema.HEAD}"
+        raise RemitError("journal.schema", message)
+    return version is not None
 
 
 def trace_reader(deployment: Deployment) -> TraceReader:

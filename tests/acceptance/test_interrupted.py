@@ -1,0 +1,232 @@
+"""Processes that are killed, asked to end, or started twice: nothing is lost, repeated or left unsaid."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acceptance_cli import PATIENCE_S, Cli, Finished, agent_folder, changed, until
+
+SCRIPTS = {
+    "mail": "name: mail\nmatch: mail\nturns:\n  - call:\n"
+    "      - {tool: send_email, args: {to: a@example.com, subject: hello, body: hello}}\n"
+    "  - say: sent\n",
+    "slow": "name: slow\nmatch: slow\nturns:\n"
+    "  - call:\n      - {tool: search_kb, args: {query: refund}}\n"
+    "  - say: late\n    after: 3600\n",
+    "quick": "name: quick\ndefault: true\nturns:\n  - say: quick\n",
+}
+
+_WITH_SHORT_TOOLS = changed(("  data_access:", "  timeouts: {tool_call_s: 6}\n  data_access:"))
+
+
+class SilentServer:
+    """Takes connections and never says a word: a mail server that hangs."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._taken: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        self.url = f"smtp://127.0.0.1:{self._socket.getsockname()[1]}?starttls=no"
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._taken.append(self._socket.accept()[0])
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+        for taken in self._taken:
+            taken.close()
+
+
+@pytest.fixture(scope="module")
+def silent() -> Iterator[SilentServer]:
+    server = SilentServer()
+    yield server
+    server.close()
+
+
+@dataclass(frozen=True)
+class Killed:
+    cli: Cli
+    config: Path
+    intent: Any
+    second_worker: Finished
+    open_after_kill: list[Any]
+    next_run: Finished
+
+
+def _running(cli: Cli, task: str, config: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return cli.started("run", config, "--offline", "--json", "--task", task)
+
+
+def _open_intent(cli: Cli, process: subprocess.Popen[bytes], call: str) -> Any:
+    """The intent of `call` (such as `2.m1`) as soon as it is on record, while it is under way."""
+
+    def found() -> list[Any]:
+        if process.poll() is not None:
+            raise AssertionError(f"the run ended before {call}: {process.communicate()}")
+        if not (cli.home / "remit.log").exists():
+            return []  # still starting: a look at the file is cheaper than a process
+        return [intent for intent in cli.ask("audit", "search", "--open") if intent["call"] == call]
+
+    (intent,) = until(found, f"an open intent of {call}")
+    return intent
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, silent: SilentServer) -> Killed:
+    """A run that was killed while a mail was under way, what others saw meanwhile, and the run after it."""
+    folder = tmp_path_factory.mktemp("killed")
+    config = agent_folder(folder / "agent", scripts=SCRIPTS)
+    cli = Cli(folder / "home", REMIT_SMTP_URL=silent.url)
+    with _running(cli, "mail", config) as process:
+        intent = _open_intent(cli, process, "1.t0")
+        second_worker = cli.task("quick", config=config)
+        assert process.poll() is None, "the first worker ended before it was killed"
+        process.kill()
+    return Killed(
+        cli=cli,
+        config=config,
+        intent=intent,
+        second_worker=second_worker,
+        open_after_kill=cli.ask("audit", "search", "--open"),
+        next_run=cli.task("quick", config=config),
+    )
+
+
+def test_a_second_worker_on_a_home_is_told_who_has_it(killed: Killed) -> None:
+    second = killed.second_worker
+    assert second.exit == 2
+    assert second.stdout == ""
+    assert "journal.locked" in second.stderr
+    assert "process " in second.stderr
+    assert "--home" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_killed_run_leaves_its_intent_open(killed: Killed) -> None:
+    (intent,) = killed.open_after_kill
+    assert intent == killed.intent
+    assert (intent["kind"], intent["resource"]) == ("intent", "tool:send_email")
+    listed = killed.cli.run("audit", "search", "--open")
+    assert "tool:send_email" in listed.stdout
+
+
+def test_the_next_run_ends_the_interrupted_one_and_says_so(killed: Killed) -> None:
+    assert killed.next_run.exit == 0
+    assert killed.next_run.json["answer"] == "quick"
+    assert "audit search --open" in killed.next_run.stderr
+    assert "1 run" in killed.next_run.stderr
+    runs = {run["run_id"]: run for run in killed.cli.ask("runs", "list")}
+    interrupted = runs[killed.intent["run"]]
+    assert interrupted["status"] == "failed"
+    assert interrupted["error"]["code"] == "run.interrupted"
+    assert interrupted["ended_at"] is not None
+    (ended,) = [
+        record
+        for record in killed.cli.ask("audit", "search", "--kind", "run.ended")
+        if record["run"] == interrupted["run_id"]
+    ]
+    assert ended["code"] == "run.interrupted"
+
+
+def test_the_intent_stays_open_and_is_not_performed_again(killed: Killed) -> None:
+    # nobody can know whether the mail went out: it stays open until a person decides
+    assert killed.cli.ask("audit", "search", "--open") == [killed.intent]
+    trace = killed.cli.run("trace", killed.intent["run"])
+    assert trace.exit == 0
+    assert "send_email" in trace.stdout
+
+
+def test_money_of_a_model_call_that_was_killed_is_presumed_spent(cli: Cli, tmp_path: Path) -> None:
+    config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
+    with _running(cli, "slow", config) as process:
+        intent = _open_intent(cli, process, "2.m1")
+        process.kill()
+    assert cli.ask("audit", "search", "--open") == [intent]
+    assert intent["resource"].startswith("model:")
+    held = intent["held_nano_usd"]
+    assert held > 0
+    assert cli.task("quick", config=config).exit == 0
+    shown = cli.run("costs").stdout
+    assert "presumed spent" in shown
+    assert f"{held / 1e9:.6f}" in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_run_that_is_asked_to_end_is_recorded_as_cancelled(
+    number: signal.Signals, cli: Cli, tmp_path: Path
+) -> None:
+    config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
+    with _running(cli, "slow", config) as process:
+        _open_intent(cli, process, "2.m1")
+        began = time.monotonic()
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 1
+    assert stdout == b""
+    assert b"cancelled" in stderr
+    assert b"Traceback" not in stderr
+    (run,) = cli.ask("runs", "list")
+    assert (run["status"], run["error"]["code"]) == ("cancelled", "run.cancelled")
+    assert cli.ask("audit", "search", "--open") == []
+    (ended,) = cli.ask("audit", "search", "--kind", "run.ended")
+    assert ended["status"] == "cancelled"
+
+
+def test_a_mail_under_way_when_the_run_is_cancelled_is_unknown(
+    cli: Cli, tmp_path: Path, silent: SilentServer
+) -> None:
+    cli.environment["REMIT_SMTP_URL"] = silent.url
+    # the thread that waits for the mail server cannot be interrupted: its timeout is what ends it
+    config = agent_folder(tmp_path / "agent", scripts=SCRIPTS, config=_WITH_SHORT_TOOLS)
+    with _running(cli, "mail", config) as process:
+        intent = _open_intent(cli, process, "1.t0")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    (outcome,) = [
+        record
+        for record in cli.ask("audit", "search", "--kind", "outcome")
+        if record["call"] == intent["call"]
+    ]
+    assert outcome["outcome"] == "unknown"
+    (run,) = cli.ask("runs", "list")
+    assert run["status"] == "cancelled"
+
+
+def test_the_four_metrics_are_served_while_a_run_is_on(cli: Cli, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    cli.environment["REMIT_METRICS_ADDRESS"] = address
+    config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
+    with _running(cli, "slow", config) as process:
+        _open_intent(cli, process, "2.m1")
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as response:
+            text = response.read().decode()
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    agent = 'agent_name="customer-support-v2"'
+    assert float(values[f"agent_active_runs{{{agent}}}"]) == 1
+    assert float(values[f'agent_tasks_total{{{agent},status="success"}}']) == 0
+    assert float(values[f'agent_task_duration_seconds_count{{{agent},tool="llm"}}']) == 1
+    assert float(values[f'agent_task_duration_seconds_count{{{agent},tool="search_kb"}}']) == 1
+    spent = values[f'agent_cost_total_usd{{{agent},model="claude-sonnet-4-20260514"}}']
+    assert 0 < float(spent) < 0.1

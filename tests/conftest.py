@@ -1,0 +1,33 @@
+"""Shared by all tests: where external test data lies, and a summary of what was skipped for want of it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of external test data: REMIT_TEST_DATA, or `shared/data` beside the repository."""
+    named = os.environ.get("REMIT_TEST_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no external test data at {folder}: set REMIT_TEST_DATA to its folder")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was not tested, and why: a green run should hide nothing."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.getreports("skipped"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    if reasons:
+        terminalreporter.section("not tested")
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count} test(s): {reason}")
