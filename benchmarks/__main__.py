@@ -46,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=list(TOPICS), help="this topic (may be repeated)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument(
-        "--folder", type=Path, default=None, help="measure the disk that this folder is on (default: temporary)"
+        "--folder",
+        type=Path,
+        default=None,
+        help="measure the disk that this folder is on (default: temporary)",
     )
     return parser
 

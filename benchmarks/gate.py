@@ -18,7 +18,18 @@ from pathlib import Path
 from benchmarks.figures import Measure, Options, Samples, percentile
 from benchmarks.floor import CommitFloor
 from benchmarks.lateness import Ticker
-from benchmarks.parts import JOURNAL, LOG, PRINCIPAL, TRACES, Parts, PartsOptions, no_op, open_parts, sizes, tool
+from benchmarks.parts import (
+    JOURNAL,
+    LOG,
+    PRINCIPAL,
+    TRACES,
+    Parts,
+    PartsOptions,
+    no_op,
+    open_parts,
+    sizes,
+    tool,
+)
 from remit.core.actions import Place, tool_call
 from remit.core.outcomes import Done
 from remit.governance.gate import GovernedRun
@@ -87,7 +98,9 @@ async def _repeat(found: Samples, variant: Variant, options: Options, part: tupl
         taken_ms = await _alone_ms(one, first + 20, alone)
         found.add(**{f"{key}_p50": percentile(taken_ms, 0.5), f"{key}_p99": percentile(taken_ms, 0.99)})
         gc.collect()
-        found.add(**{f"{key}_{name}": figure for name, figure in (await _together(one, first, together)).items()})
+        found.add(
+            **{f"{key}_{name}": figure for name, figure in (await _together(one, first, together)).items()}
+        )
     return 20 + alone + together
 
 
@@ -180,9 +193,21 @@ def _concurrent(found: Samples) -> list[Measure]:
         rows = (
             ("rate", "calls/s", "more", 6_000.0, "one interpreter lock: gate, SQL and telemetry share it"),
             ("cpu_us", "us CPU", "less", 130.0, "Python: gate and admission, SQL, span row, log line"),
-            ("lag_ms", "ms", "less", 5.0, "one turn of the loop wakes a whole batch, the writer holds the lock"),
+            (
+                "lag_ms",
+                "ms",
+                "less",
+                5.0,
+                "one turn of the loop wakes a whole batch, the writer holds the lock",
+            ),
             ("together_p50", "ms", "less", None, "the queue of 64: rate times 64"),
-            ("together_p99", "ms", "less", None, "collections of garbage, checkpoints of the write-ahead log"),
+            (
+                "together_p99",
+                "ms",
+                "less",
+                None,
+                "collections of garbage, checkpoints of the write-ahead log",
+            ),
         )
         for key, unit, better, target, limited_by in rows:
             name = {"rate": "rate", "cpu_us": "CPU a call", "lag_ms": "loop lag p99"}.get(key, key[-3:])

@@ -1,5 +1,8 @@
 """LangGraph at the job: `create_agent` with the SQLite checkpointer. Runs in the peer's own environment."""
 
+# The peer has an environment of its own, so its types are not known here.
+# mypy: disable-error-code="import-not-found,misc"
+
 from __future__ import annotations
 
 import sqlite3
