@@ -70,7 +70,7 @@ def command(context: click.Context, home: Path) -> None:
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 suspended."""
     try:
-        command(standalone_mode=False)
+        command(prog_name="remit", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.USAGE)
