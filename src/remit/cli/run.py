@@ -22,7 +22,7 @@ from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord
 from remit.ports.journal import AuditQuery
 from remit.runtime.runner import RunResult
-from remit.wiring.agent import AgentOptions, OpenAgent, open_agent
+from remit.wiring.agent import AgentOptions, open_agent
 from remit.wiring.deployment import Deployment
 
 _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUSPENDED}
@@ -93,7 +93,7 @@ async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _
             _print_result(result, record)
         entries = await agent.journal.audit(AuditQuery(run_id=result.run.id, limit=1000))
     if show.report and not show.as_json:
-        await _print_report(deployment, agent, result, [entry.body for entry in entries])
+        await _print_report(deployment, options.config, result, [entry.body for entry in entries])
     return _EXITS.get(result.end.status, CODES[result.end.code].exit if result.end.code else Exit.FAILED)
 
 
@@ -144,7 +144,7 @@ def _print_result(result: RunResult, record: RunRecord) -> None:
 
 
 async def _print_report(
-    deployment: Deployment, agent: OpenAgent, result: RunResult, records: list[bytes]
+    deployment: Deployment, config: Path, result: RunResult, records: list[bytes]
 ) -> None:
     print(f"\n{bold('trace')}")
     print(await draw(deployment, result.run.id), end="")
@@ -152,14 +152,17 @@ async def _print_report(
     for line in audit_lines(records):
         print(f"  {line}")
     print(f"\n{bold('next')}")
-    home = f"--home {deployment.home} " if deployment.home != Path(".remit") else ""
-    for command_line, what in (
-        (f"remit {home}runs show {result.run.id}", "this run again"),
-        (f"remit {home}audit search --kind refusal", "what was refused, by which rule"),
-        (f"remit {home}costs", "what was spent"),
-        ("remit check examples/support/agent-config.yaml", "what the agent may do; then change a line"),
-    ):
-        print(f"  {command_line:<60} {dim(what)}")
+    program = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "remit"
+    at_home = program if deployment.home == Path(".remit") else f"{program} --home {deployment.home}"
+    steps = [
+        (f"{at_home} runs show {result.run.id}", "this run again"),
+        (f"{at_home} audit search --kind refusal", "what was refused, by which rule"),
+        (f"{at_home} costs", "what was spent"),
+        (f"{program} check {config}", "what the agent may do; then change a line of it"),
+    ]
+    width = max(len(line) for line, _ in steps)
+    for line, what in steps:
+        print(f"  {line:<{width}}  {dim(what)}")
 
 
 def _task(text: str) -> str:

@@ -77,7 +77,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         # first the lock: who has to leave should hear it before anything slow is begun
         _make_home(deployment.home)
         stack.enter_context(WorkerLock(deployment.home / LOCK_FILE))
-        model, server = await _open_model(deployment, options, stack)
+        model, server, warming = await _open_model(deployment, options, stack)
         journal = SqliteJournal.open(deployment.journal, clock)
         stack.push_async_callback(journal.close)
         interrupted = await journal.interrupt_runs(clock.now_us())
@@ -94,6 +94,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         gate = Gate(services, Effects(model=model, tools=tools))
         runner = Runner(services, gate, rules)
         await runner.announce()
+        await warming  # so that the first call's time is the call's, and not the import's
         yield OpenAgent(
             remit=remit,
             rules=rules,
@@ -121,7 +122,7 @@ def _check_model(deployment: Deployment, options: AgentOptions, remit: Remit) ->
 
 async def _open_model(
     deployment: Deployment, options: AgentOptions, stack: AsyncExitStack
-) -> tuple[Model, RunningServer | None]:
+) -> tuple[Model, RunningServer | None, asyncio.Task[None]]:
     # the client is imported here because most commands never ask a model
     from remit.adapters.models import AnthropicModel, ModelRouter  # noqa: PLC0415
 
@@ -140,7 +141,7 @@ async def _open_model(
     # the client takes one to two seconds to import: a thread does it while the rest opens
     warming = asyncio.create_task(anthropic.warm())
     stack.push_async_callback(_settled, warming)
-    return ModelRouter({"claude-*": anthropic}), server
+    return ModelRouter({"claude-*": anthropic}), server, warming
 
 
 async def _settled(task: asyncio.Task[None]) -> None:
