@@ -152,7 +152,7 @@ async def _print_report(
     for line in audit_lines(records):
         print(f"  {line}")
     print(f"\n{bold('next')}")
-    program = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "remit"
+    program = _program()
     at_home = program if deployment.home == Path(".remit") else f"{program} --home {deployment.home}"
     steps = [
         (f"{at_home} runs show {result.run.id}", "this run again"),
@@ -163,6 +163,11 @@ async def _print_report(
     width = max(len(line) for line, _ in steps)
     for line, what in steps:
         print(f"  {line:<{width}}  {dim(what)}")
+
+
+def _program() -> str:
+    """What was typed to start this program, so that what is printed can be typed again."""
+    return os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "remit"
 
 
 def _task(text: str) -> str:
