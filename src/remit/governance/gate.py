@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,6 +109,8 @@ class Gate:
 
     def _decide(self, action: Action, governed: GovernedRun) -> Decision:
         try:
+            if action.run_id != governed.run.id:
+                return _denial("policy.error", "this action belongs to another run")
             if governed.run.remit_digest != governed.rules.remit.digest:
                 return _denial("policy.error", "these are not the rules that the run began under")
             return governed.rules.decide(action)
@@ -198,19 +201,29 @@ class Gate:
             # the verdict is known by now (a commit cannot be cancelled), and nobody will perform the effect
             if future.done() and future.exception() is None and isinstance(future.result(), Admitted):
                 completion = records.withdrawn(admission, self._clock.now_us())
-                self._journal.complete(completion).add_done_callback(_retrieve)
+                with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
+                    self._journal.complete(completion).add_done_callback(_retrieve)
             raise
 
     async def _perform_admitted(
         self, action: Action, governed: GovernedRun, decision: Decision, held_nano_usd: int
     ) -> Outcome:
+        cancels = _cancels()
         try:
             attempted = await self._attempt(action, governed, decision)
         except asyncio.CancelledError:
             tool = _tool_of(action, governed)
-            attempted = results.interrupted(action, tool, "effect.cancelled", "it was cancelled under way")
-            self._complete(action, governed, attempted).add_done_callback(_retrieve)
-            raise
+            if _cancels() > cancels:
+                attempted = results.interrupted(
+                    action, tool, "effect.cancelled", "it was cancelled under way"
+                )
+                with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
+                    self._complete(action, governed, attempted).add_done_callback(_retrieve)
+                raise
+            # nobody cancelled us: the effect itself broke, with a cancellation of its own making
+            attempted = results.interrupted(
+                action, tool, _broken(action), f"{action.resource} cancelled itself"
+            )
         try:
             settled = await self._complete(action, governed, attempted)
         except Exception as error:
@@ -226,6 +239,8 @@ class Gate:
                     cap_nano_usd=alert.cap_nano_usd,
                 )
             )
+        if _cancels() > cancels:
+            raise asyncio.CancelledError  # the effect swallowed it; stop means stop
         if isinstance(action, Release) and not settled.run_ended:
             return Failed(code="run.not_running", message="the run had ended before its answer")
         if attempted.presumed and isinstance(attempted.outcome, Failed | Unknown):
@@ -238,17 +253,18 @@ class Gate:
         timeout_s = decision.constraints.timeout_s
         try:
             async with asyncio.timeout(timeout_s) as deadline:
-                return await self._effect(action, governed, decision)
-        except EffectFailed as error:
-            return results.effect_failed(error, action, self._prices)
-        except Exception as error:
-            kind = "model" if isinstance(action, ModelCall) else "tool"
+                try:
+                    return await self._effect(action, governed, decision)
+                except EffectFailed as error:
+                    return results.effect_failed(error, action, self._prices)
+        except (Exception, SystemExit) as error:  # a tool that exits ends its call, not this process
             if deadline.expired():
+                code = "model.timeout" if isinstance(action, ModelCall) else "tool.timeout"
                 message = f"no answer from {action.resource} within {timeout_s:g} s"
-                return results.interrupted(action, tool, f"{kind}.timeout", message)
+                return results.interrupted(action, tool, code, message)
             # the message of a foreign exception may hold anything, so only its type is told
             message = f"{action.resource} broke with {type(error).__name__}"
-            return results.interrupted(action, tool, f"{kind}.failed", message)
+            return results.interrupted(action, tool, _broken(action), message)
 
     async def _effect(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
         if isinstance(action, ModelCall):
@@ -314,6 +330,16 @@ def control_scopes(run: Run, action: Action) -> tuple[str, str, str]:
 
 def _tool_of(action: Action, governed: GovernedRun) -> ToolSpec | None:
     return governed.rules.tools[action.resource] if isinstance(action, ToolCall) else None
+
+
+def _broken(action: Action) -> str:
+    return "model.failed" if isinstance(action, ModelCall) else "tool.failed"
+
+
+def _cancels() -> int:
+    """How often the current task has been cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _denial(code: str, reason: str) -> Decision:

@@ -41,7 +41,13 @@ class Attempted:
 
 
 def model_done(action: ModelCall, reply: ModelReply, prices: Prices) -> Attempted:
-    """A model answered. What it used is spent even where its answer is of no use."""
+    """A model answered. What it used is spent even where its answer is of no use.
+
+    Raises: RemitError `value.invalid` where its usage is below zero: nobody can know its cost.
+    """
+    used = reply.usage
+    if min(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens) < 0:
+        raise RemitError("value.invalid", "the usage of the reply is below zero")
     cost = prices.cost(action.request.model, reply.usage)
     try:
         result = canonical.canonical(reply_to_json(reply))
@@ -108,7 +114,9 @@ def interrupted(action: Action, tool: ToolSpec | None, code: str, message: str) 
     if isinstance(action, ModelCall):
         return _failure(Failed(code=code, message=message, retryable=True), presumed=True)
     if tool is None or tool.may_repeat:
-        return _failure(Failed(code=code, message=message, retryable=True))
+        # it may have been billed, though it may be repeated
+        presumed = tool is not None and tool.price_nano_usd > 0
+        return _failure(Failed(code=code, message=message, retryable=True), presumed=presumed)
     unknown = Unknown(action_id=action.id, reason=message)
     return Attempted(
         state="unknown",

@@ -75,7 +75,7 @@ def admit(connection: sqlite3.Connection, admission: Admission, now_us: int) -> 
         _FACTS, (admission.run_id, everything, agent, resource, admission.action_id)
     ).fetchone()
     if known is not None:
-        return _known(connection, known, admission)
+        return _known(connection, known, admission, status)
     if status != "running":
         return Misfit(kind="run", detail=f"the run is {status or 'unknown'}, not running")
     if paused is not None:
@@ -91,14 +91,21 @@ def admit(connection: sqlite3.Connection, admission: Admission, now_us: int) -> 
     return Admitted()
 
 
-def _known(connection: sqlite3.Connection, seq: int, admission: Admission) -> Recorded | Misfit:
+def _known(
+    connection: sqlite3.Connection, seq: int, admission: Admission, status: str | None
+) -> Recorded | Misfit:
     digest, state, result, read, written, cache_read, cache_write, cost = connection.execute(
         _RECORDED, (seq,)
     ).fetchone()
     if digest.hex() != admission.action_digest:
         return Misfit(kind="conflict", detail="another action has this id")
-    if state is None:
+    if state is None and status == "running":
         return Misfit(kind="in_flight", detail="this action was begun and has no outcome yet")
+    if state is None:
+        reason = "it was begun, and its run ended before its outcome was known"
+        return Recorded(
+            state="unknown", result=orjson.dumps({"reason": reason}), usage=Usage(), cost_nano_usd=0
+        )
     usage = Usage(
         input_tokens=read, output_tokens=written, cache_read_tokens=cache_read, cache_write_tokens=cache_write
     )

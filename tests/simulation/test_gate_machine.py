@@ -1,0 +1,48 @@
+"""The gate under every act and fault, on the real journal and on the one in memory.
+
+`REMIT_SIMULATION=long` explores for minutes with fresh seeds; else the examples are fixed and few.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from remit.testing.gate_machine import GateMachine
+from remit.testing.gate_world import SqliteBackend, Store, empty_journal
+
+LONG = os.environ.get("REMIT_SIMULATION") == "long"
+
+
+def profile(examples: int, steps: int) -> settings:
+    return settings(
+        max_examples=examples * (100 if LONG else 1),
+        stateful_step_count=steps,
+        derandomize=not LONG,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        phases=(Phase.generate, Phase.shrink) if LONG else (Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return empty_journal(tmp_path_factory.mktemp("template") / "empty.db")
+
+
+def test_the_gate_keeps_its_invariants_on_the_journal_in_memory() -> None:
+    run_state_machine_as_test(GateMachine, settings=profile(120, 30))
+
+
+def test_the_gate_keeps_its_invariants_on_sqlite(template: Path) -> None:
+    class OnSqlite(GateMachine):
+        def make_store(self) -> Store:
+            return SqliteBackend(template)
+
+    run_state_machine_as_test(OnSqlite, settings=profile(25, 25))
