@@ -86,7 +86,7 @@ def measure(options: Options) -> list[Measure]:
 
 
 def _plan(options: Options) -> dict[str, int]:
-    return {"seq": options.pick(8, 30), "conc": options.pick(100, 100), "lag": 100}
+    return {"seq": options.pick(8, 30), "conc": 100, "lag": options.pick(100, 200)}
 
 
 def _gather(
