@@ -18,7 +18,7 @@ class InstantModel:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
 
-    async def complete(self, request: ModelRequest) -> ModelReply:
+    async def complete(self, request: ModelRequest, on_text: object = None) -> ModelReply:
         """The next turn, by the length of the conversation."""
         turn = len(request.messages) // 2
         await self._pace.model_turn(turn)

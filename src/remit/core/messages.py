@@ -46,7 +46,16 @@ class Opaque:
     block: Mapping[str, Any]
 
 
-Part: TypeAlias = Text | ToolUse | ToolResult | Opaque
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """An image or a PDF that the principal gave with the task. `data` is base 64, `media_type` such as `image/png`."""
+
+    media_type: str
+    data: str
+    name: str = ""
+
+
+Part: TypeAlias = Text | ToolUse | ToolResult | Attachment | Opaque
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +88,11 @@ class KnownPrefix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One call of a model. `max_output_tokens` is always explicit: the cost is held from it."""
+    """One call of a model. `max_output_tokens` is always explicit: the cost is held from it.
+
+    `answer_schema`: the final answer must be JSON of this schema. `cache_prefix`: let the provider cache what
+    stays the same from call to call (system, tools and the messages but the last).
+    """
 
     model: str
     system: str
@@ -87,6 +100,8 @@ class ModelRequest:
     tools: tuple[ToolOffer, ...]
     max_output_tokens: int
     known_prefix: KnownPrefix | None = None
+    answer_schema: Mapping[str, Any] | None = None
+    cache_prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +161,8 @@ def part_to_json(part: Part) -> dict[str, Any]:
                 "content": part.content,
                 "is_error": part.is_error,
             }
+        case Attachment():
+            return {"type": "attachment", "media_type": part.media_type, "data": part.data, "name": part.name}
         case Opaque():
             return {"type": "opaque", "provider": part.provider, "block": part.block}
 
@@ -159,6 +176,8 @@ def part_from_json(value: Mapping[str, Any]) -> Part:
             return ToolUse(id=call_id, name=name, args=args)
         case {"type": "tool_result", "call_id": call_id, "content": content, "is_error": is_error}:
             return ToolResult(call_id=call_id, content=content, is_error=is_error)
+        case {"type": "attachment", "media_type": media_type, "data": data, "name": name}:
+            return Attachment(media_type=media_type, data=data, name=name)
         case {"type": "opaque", "provider": provider, "block": block}:
             return Opaque(provider=provider, block=block)
     raise RemitError("value.invalid", "a recorded message part is of no known type")

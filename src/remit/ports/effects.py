@@ -6,8 +6,9 @@ there is no answer). Any other exception means: nobody knows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
@@ -19,17 +20,24 @@ class EffectFailed(Exception):
     """The effect certainly did not take place, or has no answer.
 
     `code` is an error code; `message` may be shown to the model and to people, so it holds no secret;
-    `retryable`: the same call may succeed later; `usage`: what a failed model call was billed all the same
-    (None where a model call may have been billed an unknown amount).
+    `retryable`: the same call may succeed later, `retry_after_s` at the earliest; `usage`: what a failed model
+    call was billed all the same (None where a model call may have been billed an unknown amount).
     """
 
     def __init__(
-        self, code: str, message: str, *, retryable: bool = False, usage: Usage | None = Usage()
+        self,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        usage: Usage | None = Usage(),
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
         self.usage = usage
 
 
@@ -44,11 +52,18 @@ class CallContext:
     constraints: Constraints
 
 
+TextSink: TypeAlias = Callable[[str], None]
+"""Told each piece of a reply's text as it comes. For showing alone: what counts is the reply."""
+
+
 class Model(Protocol):
     """A model provider."""
 
-    async def complete(self, request: ModelRequest) -> ModelReply:
-        """The reply to `request`. Raises: EffectFailed. Makes one attempt, never a retry of its own."""
+    async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
+        """The reply to `request`, its text told to `on_text` as it comes where that is given.
+
+        Raises: EffectFailed. Makes one attempt, never a retry of its own.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.messages import ModelReply, ModelRequest, Text, ToolUse, Usage
 from remit.core.tools import ToolSpec
-from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.effects import CallContext, EffectFailed, TextSink
 from remit.ports.services import TelemetryEvent
 
 ToolFunction = Callable[[Json, CallContext], Awaitable[Json]]
@@ -50,13 +50,15 @@ class ScriptedModel:
         self._replies = list(replies)
         self.requests: list[ModelRequest] = []
 
-    async def complete(self, request: ModelRequest) -> ModelReply:
+    async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
         self.requests.append(request)
         if not self._replies:
             raise EffectFailed("model.failed", "the script has no further reply")
         reply = self._replies.pop(0)
         if isinstance(reply, EffectFailed):
             raise reply
+        if on_text is not None and reply.text:
+            on_text(reply.text)
         return reply
 
 

@@ -146,16 +146,24 @@ class GateMachine(RuleBasedStateMachine):
         assert outcomes == expected, (outcomes, expected)
         self.acts += acts
 
-    @precondition(lambda self: any(one.verdict == "pending" for one in self.model.approvals.values()))
-    @rule(index=st.integers(0, 2), approve=st.sampled_from([True, True, False]), perform=st.booleans())
-    def decide(self, index: int, approve: bool, perform: bool) -> None:
-        """A person decides an approval; then perhaps the action is tried at once."""
-        pending = [key for key, one in self.model.approvals.items() if one.verdict == "pending"]
-        digest = pending[-1 - index % len(pending)]
+    @rule(approve=st.sampled_from([True, True, False, None]), late=st.booleans(), fault=_FAULT)
+    def ask_a_person(self, approve: bool | None, late: bool, fault: Fault) -> None:
+        """A call that needs approval; a person decides in time, late or never; the call is tried again."""
+        if self.runs[-1].id not in self.model.running:
+            self._new_run()
+        args = {"to": "ann", "amount": 500}
+        act = Act(action=actions.tool_call(self._place(), "pay", "c", args), args=args)
+        self._act(act, second=False)
+        if late:
+            self.world.clock.advance(600)
+        if approve is not None:
+            self._decide(act.action.digest, "approved" if approve else "denied")
+        self._act(replace(act, fault=fault), second=True)
+
+    def _decide(self, digest: str, verdict: ApprovalVerdict) -> None:
         journal = self.processes[1].journal.inner
         standing = self._run(journal.approval_for(digest))
         assert standing is not None
-        verdict: ApprovalVerdict = "approved" if approve else "denied"
         decided = replace(
             standing, verdict=verdict, decided_by="user:p", decided_at_us=self.world.clock.now_us()
         )
@@ -163,9 +171,6 @@ class GateMachine(RuleBasedStateMachine):
             self._await(lambda: journal.decide_approval(decided, self._note("approval.decided")))
         )
         self.model.approvals[digest].verdict = verdict
-        if perform:
-            act = next(act for act in self.acts if act.action.digest == digest)
-            self._act(replace(act, fault="none", behaviour="ok"), second=False)
 
     @rule(scope=st.sampled_from(_SCOPES), paused=st.booleans())
     def control(self, scope: str, paused: bool) -> None:

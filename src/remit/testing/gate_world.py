@@ -26,7 +26,7 @@ from remit.core.tools import ToolSpec
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit, parse
 from remit.governance.rules import Rules
-from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.effects import CallContext, EffectFailed, TextSink
 from remit.ports.journal import Journal
 from remit.testing.fakes import FakeClock, FixedPrices, RecordingTelemetry, says
 from remit.testing.faulty_journal import Fault, FaultyJournal
@@ -328,7 +328,7 @@ class World:
                 return action_id, digest
         return "nobody decided on this", ""
 
-    async def complete(self, request: ModelRequest) -> ModelReply:
+    async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
         """The model of this world (`Model`)."""
         recorded = self.store.witness.call(self.expecting)
         self._saw(self.expecting, request.model, None, "" if recorded is None else recorded[0])

@@ -13,7 +13,7 @@ class Named:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def complete(self, request: ModelRequest) -> ModelReply:
+    async def complete(self, request: ModelRequest, on_text: object = None) -> ModelReply:
         return ModelReply(parts=(), stop="end", usage=Usage(), model=f"{self.name}/{request.model}")
 
 

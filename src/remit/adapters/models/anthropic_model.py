@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from remit.adapters.models import anthropic_wire
 from remit.core.messages import ModelReply, ModelRequest
+from remit.ports.effects import TextSink
 
 if TYPE_CHECKING:
     import httpx2
@@ -44,7 +45,7 @@ class AnthropicModel:
         """Load the SDK in a thread, so that the first call does not wait for it."""
         await asyncio.to_thread(_load_sdk)
 
-    async def complete(self, request: ModelRequest) -> ModelReply:
+    async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
         """The reply to `request`.
 
         Raises: EffectFailed `model.unavailable` or `model.timeout` (a later try may succeed),

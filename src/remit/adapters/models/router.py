@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from remit.core.messages import ModelReply, ModelRequest
-from remit.ports.effects import EffectFailed, Model
+from remit.ports.effects import EffectFailed, Model, TextSink
 
 
 class ModelRouter:
@@ -15,9 +15,9 @@ class ModelRouter:
     def __init__(self, providers: Mapping[str, Model]) -> None:
         self._providers = dict(providers)
 
-    async def complete(self, request: ModelRequest) -> ModelReply:
+    async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
         """The reply of the model's provider. Raises: EffectFailed, also `model.no_provider`."""
-        return await self.provider(request.model).complete(request)
+        return await self.provider(request.model).complete(request, on_text)
 
     def provider(self, model: str) -> Model:
         """The provider of `model`. Raises: EffectFailed `model.no_provider`."""

@@ -17,7 +17,7 @@ import orjson
 from remit.adapters.telemetry import names
 from remit.core.actions import Action, ModelCall
 from remit.core.canonical import Json
-from remit.core.messages import Message, ModelReply, Opaque, Part, Text, ToolResult, ToolUse
+from remit.core.messages import Attachment, Message, ModelReply, Opaque, Part, Text, ToolResult, ToolUse
 from remit.core.outcomes import Done, Failed, Outcome
 
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -136,6 +136,8 @@ def _part(part: Part) -> dict[str, Any]:
             }
         case ToolResult():
             return {"type": "tool_call_response", "id": part.call_id, "response": cut(part.content)}
+        case Attachment():
+            return {"type": "attachment", "media_type": part.media_type, "name": part.name}
         case Opaque():
             return {"type": "opaque", "provider": part.provider}
 
