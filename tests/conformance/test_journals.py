@@ -1,0 +1,50 @@
+"""Both journals keep the port's promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remit.adapters.journal.sqlite import SqliteJournal
+from remit.ports.journal import Journal
+from remit.testing.fakes import FakeClock
+from remit.testing.gate_world import empty_journal
+from remit.testing.journal_suite import JournalPlace, JournalSuite
+from remit.testing.memory_journal import MemoryJournal, MemoryStore
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self._store = MemoryStore()
+
+    def open(self) -> Journal:
+        return MemoryJournal(self.clock, self._store)
+
+
+class OnDisk:
+    def __init__(self, path: Path) -> None:
+        self.clock = FakeClock()
+        self.path = path
+
+    def open(self) -> Journal:
+        return SqliteJournal.open(self.path, self.clock)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return empty_journal(tmp_path_factory.mktemp("template") / "empty.db").read_bytes()
+
+
+class TestMemoryJournal(JournalSuite):
+    @pytest.fixture
+    def place(self) -> JournalPlace:
+        return InMemory()
+
+
+class TestSqliteJournal(JournalSuite):
+    @pytest.fixture
+    def place(self, tmp_path: Path, template: bytes) -> JournalPlace:
+        (tmp_path / "remit.db").write_bytes(template)
+        return OnDisk(tmp_path / "remit.db")
