@@ -7,8 +7,6 @@ import platform
 import shutil
 import sqlite3
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +14,14 @@ from typing import Literal
 
 import click
 
-from remit.adapters.journal import schema
-from remit.adapters.journal.lock import WorkerLock
-from remit.adapters.journal.writer import open_connection
 from remit.cli.output import clean, json_option, paint, print_json
 from remit.core.errors import Exit, RemitError
-from remit.wiring.deployment import LOCK_FILE, Deployment
+from remit.runtime.clock import SystemClock
+from remit.wiring.deployment import Deployment
+from remit.wiring.probes import as_worker, commits_a_second, journal_state
 from remit.wiring.remits import load_remit
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "fail": ("✗", "red")}
-_COMMITS = 50
 _FREE_BYTES_MIN = 200 * 1024 * 1024
 
 
@@ -84,8 +80,7 @@ def _disk(deployment: Deployment) -> Finding:
     """Durable commits a second, measured in the home folder (or where it would be made)."""
     folder = next(path for path in (deployment.home, *deployment.home.absolute().parents) if path.is_dir())
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".remit-doctor-") as place:
-            rate = _commits_a_second(Path(place) / "probe.db")
+        rate = commits_a_second(folder, SystemClock())
     except (OSError, sqlite3.Error) as error:
         remedy = f"make {folder} writable, or choose another --home"
         return Finding(name="disk", status="fail", detail=f"{folder}: {error}", remedy=remedy)
@@ -98,46 +93,28 @@ def _disk(deployment: Deployment) -> Finding:
     return Finding(name="disk", status="ok", detail=detail)
 
 
-def _commits_a_second(path: Path) -> float:
-    connection = open_connection(path)
-    try:
-        connection.execute("CREATE TABLE t (a INTEGER)")
-        began = time.perf_counter()
-        for number in range(_COMMITS):
-            connection.execute("INSERT INTO t VALUES (?)", (number,))
-        return _COMMITS / (time.perf_counter() - began)
-    finally:
-        connection.close()
-
-
 def _journal(deployment: Deployment) -> Finding:
     path = deployment.journal
     if not path.exists():
         return Finding(name="journal", status="note", detail=f"none yet at {path}; the first run makes it")
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
-            version = schema.version(connection)
-            (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        finally:
-            connection.close()
+        state = journal_state(deployment)
     except sqlite3.Error as error:
         return Finding(
             name="journal", status="fail", detail=f"{path}: {error}", remedy="restore it from a backup"
         )
-    if version != schema.HEAD or result != "ok":
+    if not state.is_sound:
         remedy = "run the version of remit that made it, or restore it from a backup"
-        return Finding(
-            name="journal", status="fail", detail=f"schema {version}, check: {result}", remedy=remedy
-        )
-    return Finding(name="journal", status="ok", detail=f"{path}, schema {version}, sound")
+        detail = f"schema {state.version}, check: {state.check}"
+        return Finding(name="journal", status="fail", detail=detail, remedy=remedy)
+    return Finding(name="journal", status="ok", detail=f"{path}, schema {state.version}, sound")
 
 
 def _worker(deployment: Deployment) -> Finding:
     if not deployment.home.is_dir():
         return Finding(name="worker", status="note", detail="no home yet, so no worker")
     try:
-        with WorkerLock(deployment.home / LOCK_FILE):
+        with as_worker(deployment):
             return Finding(name="worker", status="ok", detail="no worker is using this home")
     except RemitError as error:
         return Finding(name="worker", status="note", detail=f"{error.message}: {error.cause}")
