@@ -32,6 +32,7 @@ class CommitFuture(asyncio.Future[Any]):
         return False
 
 
+WAKE_MAX = 16
 BATCH_MAX = 512
 BUSY_TIMEOUT_MS = 10_000
 
@@ -92,13 +93,17 @@ class GroupCommitWriter:
         batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
         self._batches.put(batch)
 
-    def _acknowledge(self, batch: list[_Job], results: list[_Result]) -> None:
-        for (_, future), (value, error) in zip(batch, results, strict=True):
+    def _acknowledge(self, batch: list[_Job], results: list[_Result], first: int = 0) -> None:
+        """Wake the waiting tasks, some in each turn of the loop: who else waits for the loop gets in between."""
+        last = first + WAKE_MAX
+        for (_, future), (value, error) in zip(batch[first:last], results[first:last], strict=True):
             if error is None:
                 future.set_result(value)
             else:
                 future.set_exception(error)
-        if self._waiting:
+        if last < len(batch):
+            self._loop.call_soon(self._acknowledge, batch, results, last)
+        elif self._waiting:
             self._hand_over()
         else:
             self._writing = False
