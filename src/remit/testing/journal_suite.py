@@ -21,6 +21,7 @@ from remit.core.runs import TRANSITIONS, Run, RunEnd, RunStatus
 from remit.ports.journal import (
     Admission,
     Admitted,
+    Alert,
     AuditQuery,
     Completion,
     Hold,
@@ -192,9 +193,11 @@ class JournalSuite:
     async def test_a_window_admits_its_limit_and_frees_at_exactly_its_span(self, place: JournalPlace) -> None:
         journal, clock = await started(place), place.clock
         window = Window(key="k", limit=3, span_s=60, rule="rate")
-        admit = lambda name, key="k": journal.admit(  # noqa: E731
-            admission_of(f"r.1.{name}", clock, windows=(replace(window, key=key),))
-        )
+
+        async def admit(name: str, key: str = "k") -> Admitted | Recorded | Misfit:
+            windows = (replace(window, key=key),)
+            return await journal.admit(admission_of(f"r.1.{name}", clock, windows=windows))
+
         verdicts = [kind_of(await admit("a")), kind_of(await admit("b"))]
         clock.advance(1)
         verdicts += [kind_of(await admit("c")), kind_of(await admit("d"))]
@@ -287,7 +290,7 @@ class JournalSuite:
 
     async def test_a_threshold_alerts_once_over_two_journals(self, place: JournalPlace) -> None:
         journal, other = await started(place), place.open()
-        alerts = []
+        alerts: list[Alert] = []
         for index in range(10):
             action_id, one = f"r.1.{index}", (journal, other)[index % 2]
             hold = hold_of(1000, percent=80)

@@ -44,7 +44,8 @@ def migrate(path: Path) -> None:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
-    from sqlalchemy import create_engine  # noqa: PLC0415
+    from sqlalchemy import create_engine, event  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
@@ -53,11 +54,15 @@ def migrate(path: Path) -> None:
         raise RemitError(
             "journal.schema", f"the journal {path} is of schema {current}, unknown to this version"
         )
-    engine = create_engine(f"sqlite:///{path}")
+    # Python's sqlite3 begins no transaction for CREATE TABLE, so each is begun by hand; and a path is no URL
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(path, isolation_level=None))
+    event.listen(engine, "begin", lambda sql: sql.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with engine.connect() as sql:
             config.attributes["connection"] = sql
             command.upgrade(config, "head")
             sql.commit()
+    except SQLAlchemyError as error:
+        raise RemitError("journal.unavailable", f"{path} cannot be migrated", cause=str(error)) from error
     finally:
         engine.dispose()

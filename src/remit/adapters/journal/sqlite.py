@@ -47,6 +47,7 @@ class SqliteReader:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="remit-journal-read")
+        self._shut = False
 
     async def run(self, run_id: str) -> RunRecord | None:
         return await self._read(lambda sql: reads.run_record(sql, run_id))
@@ -70,6 +71,7 @@ class SqliteReader:
         return await self._read(lambda sql: reads.cost_rows(sql, since_us))
 
     async def close(self) -> None:
+        self._shut = True
         self._reading.shutdown(wait=True)
         if self._connection is not None:
             self._connection.close()
@@ -78,11 +80,16 @@ class SqliteReader:
         def read() -> T:
             if self._connection is None:
                 self._connection = sqlite3.connect(
-                    f"file:{self._path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                    f"{self._path.absolute().as_uri()}?mode=ro",
+                    uri=True,
+                    isolation_level=None,
+                    check_same_thread=False,
                 )
                 self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
             return query(self._connection)
 
+        if self._shut:
+            raise RemitError("journal.unavailable", "the journal is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reading, read)
         except sqlite3.Error as error:
