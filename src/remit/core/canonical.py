@@ -143,6 +143,7 @@ def _copy(value: Json, budget: _Budget, depth: int) -> Json:
         return _copy_mapping(value, budget, depth)
     if isinstance(value, list | tuple):
         items: list[Json] = []
+        budget.left -= 2
         for item in value:
             if budget.left <= 0:
                 budget.cut = True
@@ -155,30 +156,47 @@ def _copy(value: Json, budget: _Budget, depth: int) -> Json:
 
 def _copy_mapping(value: Mapping[Any, Any], budget: _Budget, depth: int) -> dict[str, Json]:
     entries: dict[str, Json] = {}
+    budget.left -= 2
     for key, item in value.items():
         if type(key) is not str:
             raise RemitError("value.invalid", f"a key is {type(key).__name__}, not text")
         if budget.left <= 0:
             budget.cut = True
             break
-        budget.left -= 4
-        entries[_copy_text(key, budget)] = _copy(item, budget, depth + 1)
+        budget.left -= 2
+        name = _copy_text(key, budget)
+        if budget.cut:
+            break  # under a name that was cut nobody would know the class of the value
+        entries[name] = _copy(item, budget, depth + 1)
     return entries
 
 
 def _copy_text(text: str, budget: _Budget) -> str:
-    if len(text) <= budget.left and text.isascii():
-        budget.left -= len(text) + 2
-        return text
     room = max(budget.left, 0)
     head = text[: room + 1]
-    try:
-        data = head.encode()
-    except UnicodeEncodeError as error:
-        raise RemitError("value.invalid", "a text holds a lone surrogate") from error
-    if len(head) == len(text) and len(data) <= room:
-        budget.left -= len(data) + 2
+    size = _json_bytes(head)
+    if len(head) == len(text) and size <= room:
+        budget.left -= size
         return text
     budget.left = 0
     budget.cut = True
-    return data[:room].decode(errors="ignore") + _CUT
+    return head[: _longest_prefix(head, room)] + _CUT
+
+
+def _longest_prefix(text: str, room: int) -> int:
+    """How many characters of `text` fit: JSON may need six bytes for one of them."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _json_bytes(text[:middle]) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _json_bytes(text: str) -> int:
+    try:
+        return len(orjson.dumps(text))
+    except orjson.JSONEncodeError as error:
+        raise RemitError("value.invalid", "a text holds a lone surrogate") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from remit.core import audit, canonical, ids
+import orjson
+
+from remit.core import audit, ids
 from remit.core.actions import Action
 from remit.core.approvals import Approval
 from remit.core.decisions import Decision
@@ -26,8 +28,9 @@ def request(
         requested_at_us=at_us,
         expires_at_us=at_us + requirement.expires_s * 1_000_000,
         resource=action.resource,
-        action=canonical.canonical(
-            {"args": action.args_value(), "kind": action.kind, "tool": action.resource}
+        # the person is shown the very bytes that were digested
+        action=orjson.dumps(
+            {"args": orjson.Fragment(action.args), "kind": action.kind, "tool": action.resource}
         ),
         rule=requirement.rule,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from remit.core import canonical
+from remit.core.errors import RemitError
 from remit.core.labels import DataClass
 from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
@@ -131,7 +132,7 @@ class _Compiler:
         return Remit(
             agent=agent.name,
             model=agent.model,
-            digest=canonical.digest(canonical.canonical(agent.model_dump(mode="json"))),
+            digest=self._digest(),
             instructions=agent.instructions or f"You are {agent.name}. Use the tools; answer plainly.",
             max_retries=agent.max_retries,
             max_concurrent_runs=agent.max_concurrent_runs,
@@ -152,6 +153,15 @@ class _Compiler:
             support=agent.toolsets.support,
             sources=self._sources(),
         )
+
+    def _digest(self) -> str:
+        try:
+            return canonical.digest(canonical.canonical(self.agent.model_dump(mode="json")))
+        except (RemitError, ValueError) as error:
+            reason = error.message if isinstance(error, RemitError) else "a text is not Unicode"
+            place: Path = ("approvals",) if self.agent.approvals else ()
+            self._fail(place, "config.out_of_range", reason, "use numbers and texts that JSON has")
+            return ""
 
     def _fail(self, path: Path, code: str, message: str, remedy: str) -> None:
         self.errors.append(self.document.error(("agent", *path), code, message, remedy))

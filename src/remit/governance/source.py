@@ -140,6 +140,10 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             position = _START if mark is None else Position(line=mark.line + 1, column=mark.column + 1)
             self.fail(position, "config.syntax", f"this is not YAML: {error.problem}", "mend the YAML")
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position]
+            place = Position(line=before.count("\n") + 1, column=len(before) - before.rfind("\n"))
+            self.fail(place, "config.syntax", f"this is not YAML: {error.reason}", "remove the character")
         except yaml.YAMLError as error:
             self.fail(
                 _START, "config.syntax", f"this is not YAML: {error}".replace("\n", " "), "mend the YAML"
@@ -180,6 +184,9 @@ class _Reader:
                 self.fail(_position(key_node), "config.wrong_type", "a key must be text", "write a plain key")
                 continue
             key = key_node.value
+            if _holds_surrogate(key):
+                self._surrogate(key_node)
+                continue
             if key in entries:
                 first = self.positions[(*path, key)].line
                 message = f"the key {key!r} stands here and in line {first}"
@@ -189,8 +196,14 @@ class _Reader:
             entries[key] = self._value(value_node, (*path, key))
         return entries
 
+    def _surrogate(self, node: yaml.Node) -> None:
+        message = "a text holds a lone surrogate"
+        self.fail(_position(node), "config.wrong_type", message, "write the character itself")
+
     def _scalar(self, node: yaml.Node) -> Any:
         text = str(node.value)
+        if _holds_surrogate(text):
+            return self._surrogate(node)
         match node.tag.removeprefix(_PREFIX):
             case "null":
                 return None
@@ -214,6 +227,10 @@ class _Reader:
             _position(node), "config.wrong_type", f"the tag {node.tag!r} is not allowed", "remove the tag"
         )
         return None
+
+
+def _holds_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _position(node: yaml.Node) -> Position:

@@ -9,7 +9,7 @@ import pytest
 
 from remit.core import actions
 from remit.core.actions import TaskSource, ToolCall
-from remit.core.outcomes import Failed, Refused, Unknown
+from remit.core.outcomes import Failed, Refused, Suspended, Unknown
 from remit.core.runs import Run
 from remit.governance.gate import Gate, GovernedRun
 from remit.ports.effects import CallContext
@@ -154,3 +154,14 @@ async def test_a_refusal_that_no_journal_takes_is_a_refusal_still(scene: Scene) 
     outcome = await scene.process.gate.perform(scene.call("wire"), governed)
     assert isinstance(outcome, Refused)
     assert "not recorded" in outcome.decision.reason
+
+
+async def test_an_approval_is_asked_for_arguments_of_any_size_of_number(scene: Scene) -> None:
+    governed = await scene.begin()
+    place = actions.Place(run_id="r", step=1, name="t0", principal=PRINCIPAL)
+    action = actions.tool_call(place, "pay", "c", {"to": "ann", "amount": 1e17})
+    outcome = await scene.process.gate.perform(action, governed)
+    assert isinstance(outcome, Suspended)
+    standing = await scene.process.journal.inner.approval_for(action.digest)
+    assert standing is not None
+    assert action.args in standing.action
