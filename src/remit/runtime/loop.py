@@ -7,7 +7,9 @@ a failure, or a wait for a person; tool output never ends it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from remit.core.messages import ModelReply, ToolResult, ToolUse, Usage
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
@@ -81,7 +83,7 @@ class AgentLoop:
             self._gate.perform(self._conversation.tool_call(index, use), governed)
             for index, use in enumerate(uses[:CALLS_PER_TURN_MAX])
         ]
-        outcomes = [await calls[0]] if len(calls) == 1 else list(await asyncio.gather(*calls))
+        outcomes = [await calls[0]] if len(calls) == 1 else await _side_by_side(calls)
         for outcome in outcomes:
             self._add_cost(outcome)
         surplus = Failed(code="args.invalid", message=f"more than {CALLS_PER_TURN_MAX} calls in one turn")
@@ -97,6 +99,17 @@ class AgentLoop:
         bad = all(isinstance(one, Refused) and one.decision.code in _ILL_FORMED for one in outcomes)
         self._bad_turns = self._bad_turns + 1 if bad else 0
         return self._bad_turns >= BAD_TURNS_MAX
+
+
+async def _side_by_side(calls: list[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
+    """The calls' outcomes; where they are cancelled, all of them have ended before the cancellation goes on."""
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    outcomes = []
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+        outcomes.append(one)
+    return outcomes
 
 
 def _results(uses: tuple[ToolUse, ...], outcomes: list[Outcome]) -> list[ToolResult]:

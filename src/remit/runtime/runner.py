@@ -6,6 +6,7 @@ A retried attempt goes on where the failed one stopped; the waits between attemp
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from remit.core import audit, canonical, ids
@@ -76,7 +77,8 @@ class Runner:
             finally:
                 self._slots.release()
         except asyncio.CancelledError:
-            await self._end(run, _CANCELLED)
+            with suppress(RemitError):  # a dead journal ends it at the next start; cancelled it is either way
+                await self._end(run, _CANCELLED)
             raise
 
     def _new_run(self, text: str, principal: Principal) -> Run:
