@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from remit.core import canonical
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
+from remit.core.errors import RemitError
 from remit.core.labels import DATA_CLASSES, DataClass
 from remit.core.tools import ToolSpec
 
@@ -58,7 +59,10 @@ def _records(value: Json, tool: ToolSpec) -> list[Json] | None:
     if tool.records is None:
         return None
     found = value if tool.records == "" else value.get(tool.records) if isinstance(value, Mapping) else None
-    return found if isinstance(found, list) else None
+    if found is not None and not isinstance(found, list):
+        # what is no list cannot be capped or sorted by class, so it is not shown
+        raise RemitError("value.invalid", f"{tool.records or 'the result'} is not a list of records")
+    return found
 
 
 def _permitted(
@@ -73,6 +77,7 @@ def _permitted(
         if data_class not in DATA_CLASSES:
             if denied:
                 continue
+            classes.update(name for name in DATA_CLASSES if name != "public")
         elif data_class in denied:
             continue
         else:
