@@ -28,7 +28,7 @@ SCRIPTS = {
     "quick": "name: quick\ndefault: true\nturns:\n  - say: quick\n",
 }
 
-_WITH_SHORT_TOOLS = changed(("  data_access:", "  timeouts: {tool_call_s: 6}\n  data_access:"))
+_WITH_SHORT_TOOLS = changed(("  data_access:", "  timeouts: {tool_call_s: 8}\n  data_access:"))
 
 
 class SilentServer:
