@@ -10,8 +10,10 @@ from remit.adapters.journal.sqlite import SqliteJournal
 from remit.ports.journal import Journal
 from remit.testing.fakes import FakeClock
 from remit.testing.gate_world import empty_journal
-from remit.testing.journal_suite import JournalPlace, JournalSuite
-from remit.testing.memory_journal import MemoryJournal, MemoryStore
+from remit.testing.journal_suite import JournalSuite
+from remit.testing.journal_values import JournalPlace
+from remit.testing.memory_journal import MemoryJournal
+from remit.testing.memory_store import MemoryStore
 
 
 class InMemory:

@@ -30,7 +30,8 @@ from remit.ports.effects import CallContext, EffectFailed, TextSink
 from remit.ports.journal import Journal
 from remit.testing.fakes import FakeClock, FixedPrices, RecordingTelemetry, says
 from remit.testing.faulty_journal import Fault, FaultyJournal
-from remit.testing.memory_journal import MemoryJournal, MemoryStore
+from remit.testing.memory_journal import MemoryJournal
+from remit.testing.memory_store import MemoryStore
 
 Behaviour: TypeAlias = Literal[
     "ok", "bad_usage", "junk", "failed", "raises", "exits", "cancels_itself", "hangs"

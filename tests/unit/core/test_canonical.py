@@ -93,7 +93,19 @@ def _cycle() -> Any:
         _nested(DEPTH_MAX + 1),
         _cycle(),
     ],
-    ids=repr,
+    ids=[
+        "nan",
+        "infinity",
+        "integer",
+        "text",
+        "key",
+        "number key",
+        "object",
+        "bytes",
+        "set",
+        "deep",
+        "cycle",
+    ],
 )
 def test_what_is_not_plain_json_is_refused(value: Any) -> None:
     with pytest.raises(RemitError, match=r"value\.invalid"):

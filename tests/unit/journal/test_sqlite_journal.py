@@ -21,7 +21,7 @@ from remit.core import audit
 from remit.core.errors import RemitError
 from remit.ports.journal import Admitted, AuditQuery
 from remit.testing.fakes import FakeClock
-from remit.testing.journal_suite import admission_of, started
+from remit.testing.journal_values import admission_of, started
 
 
 class Place:

@@ -1,0 +1,172 @@
+"""What the journal in memory keeps, and its reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import orjson
+
+from remit.core import audit as records
+from remit.core.approvals import Approval
+from remit.core.messages import Usage
+from remit.core.outcomes import OutcomeState
+from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
+from remit.ports.journal import (
+    Admission,
+    AuditEntry,
+    AuditQuery,
+    Balance,
+    CallRecord,
+    Completion,
+    CostRow,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredCall:
+    """One admission, what is still held for it, and its completion once there is one."""
+
+    seq: int
+    admission: Admission
+    held: int
+    completion: Completion | None = None
+    cost: int = 0
+
+    @property
+    def state(self) -> OutcomeState | None:
+        return None if self.completion is None else self.completion.state
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredRun:
+    run: Run
+    status: RunStatus = "queued"
+    started_at_us: int | None = None
+    ended_at_us: int | None = None
+    end: RunEnd | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryStore:
+    """What a journal keeps."""
+
+    audit: list[bytes] = field(default_factory=list)
+    calls: dict[str, StoredCall] = field(default_factory=dict)
+    balances: dict[str, Balance] = field(default_factory=dict)
+    events: dict[str, list[int]] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
+    controls: dict[str, str] = field(default_factory=dict)
+    remits: dict[str, str] = field(default_factory=dict)
+    alerts: set[tuple[str, int]] = field(default_factory=set)
+    runs: dict[str, StoredRun] = field(default_factory=dict)
+
+
+class MemoryReads:
+    """The reads of the `Journal` port on a `MemoryStore`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        stored = self.store.runs.get(run_id)
+        return None if stored is None else self._run_record(stored)
+
+    async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]:
+        newest = reversed(self.store.runs.values())
+        found = [self._run_record(one) for one in newest if status in (None, one.status)]
+        return found[:limit]
+
+    async def calls(self, run_id: str) -> Sequence[CallRecord]:
+        return [_call_record(call) for call in self._calls_of(run_id)]
+
+    async def approval_for(self, action_digest: str) -> Approval | None:
+        return self.store.approvals.get(action_digest)
+
+    async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]:
+        is_open = {call.seq for call in self.store.calls.values() if call.completion is None}
+        since = "" if query.since_us is None else records.timestamp(query.since_us)
+        found = []
+        for seq, body in enumerate(self.store.audit, start=1):
+            fields = orjson.loads(body)
+            if (
+                query.run_id in (None, fields.get("run"))
+                and query.kind in (None, fields["kind"])
+                and fields["at"] >= since
+                and (not query.open_only or seq in is_open)
+            ):
+                found.append(AuditEntry(seq=seq, body=body))
+        return found[-query.limit :] if query.limit else []
+
+    async def balances(self, prefix: str = "") -> Sequence[Balance]:
+        return [self.store.balances[name] for name in sorted(self.store.balances) if name.startswith(prefix)]
+
+    async def costs(self, since_us: int = 0) -> Sequence[CostRow]:
+        rows: dict[tuple[str, str, str], CostRow] = {}
+        for call in self.store.calls.values():
+            admission, completion = call.admission, call.completion
+            if completion is None or admission.kind != "model" or admission.at_us < since_us:
+                continue
+            day = datetime.fromtimestamp(admission.at_us // 1_000_000, UTC).strftime("%Y-%m-%d")
+            key = (day, self.store.runs[admission.run_id].run.agent, admission.resource)
+            row = rows.get(key) or CostRow(
+                day=key[0],
+                agent=key[1],
+                model=key[2],
+                calls=0,
+                usage=Usage(),
+                cost_nano_usd=0,
+                wasted_nano_usd=0,
+            )
+            rows[key] = replace(
+                row,
+                calls=row.calls + 1,
+                usage=row.usage + completion.usage,
+                cost_nano_usd=row.cost_nano_usd + call.cost,
+                wasted_nano_usd=row.wasted_nano_usd + (0 if completion.state == "done" else call.cost),
+            )
+        return [rows[key] for key in sorted(rows)]
+
+    def _calls_of(self, run_id: str) -> list[StoredCall]:
+        return [call for call in self.store.calls.values() if call.admission.run_id == run_id]
+
+    def _run_record(self, stored: StoredRun) -> RunRecord:
+        calls = self._calls_of(stored.run.id)
+        ended = [(call, call.completion) for call in calls if call.completion is not None]
+        last_model = max((call.seq for call in calls if call.admission.kind == "model"), default=0)
+        usage = Usage()
+        for _, completion in ended:
+            usage += completion.usage
+        return RunRecord(
+            run=stored.run,
+            status=stored.status,
+            started_at_us=stored.started_at_us,
+            ended_at_us=stored.ended_at_us,
+            end=stored.end,
+            steps=sum(call.admission.kind == "model" for call, _ in ended),
+            usage=usage,
+            cost_nano_usd=sum(call.cost for call, _ in ended),
+            exposed_by=tuple(
+                call.admission.action_id
+                for call, completion in ended
+                if completion.exposes and call.seq < last_model
+            ),
+        )
+
+
+def _call_record(call: StoredCall) -> CallRecord:
+    admission, completion = call.admission, call.completion
+    return CallRecord(
+        action_id=admission.action_id,
+        run_id=admission.run_id,
+        kind=admission.kind,
+        resource=admission.resource,
+        digest=admission.action_digest,
+        started_at_us=admission.at_us,
+        ended_at_us=None if completion is None else completion.at_us,
+        state="started" if completion is None else completion.state,
+        usage=Usage() if completion is None else completion.usage,
+        cost_nano_usd=call.cost,
+        held_nano_usd=call.held,
+    )
