@@ -40,7 +40,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "not yaml": ("agent: [\n", "2:1", "config.syntax", "not YAML"),
     "a tab": ("agent:\n\tname: a\n", "2:1", "config.syntax", "not YAML"),
     "two documents": (GOOD + "---\n" + GOOD, "6:1", "config.syntax", "not YAML"),
-    "a control character": ("agent: {name: \x07}\n", "1:1", "config.syntax", "not YAML"),
+    "a control character": ("agent: {name: \x07}\n", "1:15", "config.syntax", "not YAML"),
     "a bomb": (BOMB, "1:1", "config.too_large", "aliases"),
     "too deep": ("agent: " + "[" * 40 + "]" * 40 + "\n", "1:1", "config.too_large", "levels"),
     "very deep": ("[" * 100_000, "1:1", "config.too_large", "deep"),
