@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-import orjson
+from remit.core import canonical
 
 AuditKind: TypeAlias = Literal[
     "run.created",
@@ -41,7 +41,7 @@ def record(kind: AuditKind, at_us: int, fields: dict[str, str | int | bool | lis
     """The bytes of one record: JSON with sorted keys, no floats. `at` and `kind` are added to `fields`."""
     fields["at"] = timestamp(at_us)
     fields["kind"] = kind
-    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    return canonical.canonical_own(fields)
 
 
 def timestamp(at_us: int) -> str:

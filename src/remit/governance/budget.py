@@ -7,7 +7,8 @@ NFKC makes it, whichever is longer (Claude's tokenizer normalises; one ligature 
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, datetime
+from datetime import date, timedelta
+from functools import lru_cache
 
 import orjson
 
@@ -19,6 +20,8 @@ from remit.ports.journal import Hold
 
 MESSAGE_OVERHEAD_TOKENS = 16
 """For the role and the marks around one message."""
+
+_DAY_US = 86_400_000_000
 
 REQUEST_OVERHEAD_TOKENS = 1024
 """For what a provider adds to a request with tools (Anthropic: up to about 800 tokens)."""
@@ -65,7 +68,7 @@ def holds(run: Run, remit: Remit, at_us: int) -> tuple[Hold, ...]:
 
     The day is the UTC day of the admission; the cost stays with it.
     """
-    day = datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%d")
+    day = _day(at_us // _DAY_US)
     return (
         Hold(
             scope=f"run:{run.id}",
@@ -79,6 +82,11 @@ def holds(run: Run, remit: Remit, at_us: int) -> tuple[Hold, ...]:
             alert_percent=remit.alert_percent,
         ),
     )
+
+
+@lru_cache(maxsize=2)
+def _day(days: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=days)).isoformat()
 
 
 def day_scope(tenant: str, agent: str, day: str) -> str:

@@ -140,7 +140,9 @@ class Gate:
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Recorded):
             return decision, self._replay(action, admitted)
-        return decision, await self._perform_admitted(action, governed, decision, admission.amount_nano_usd)
+        held_nano_usd = admission.amount_nano_usd
+        del admission  # the effect may take minutes, and many may wait: what is on disk is not kept as well
+        return decision, await self._perform_admitted(action, governed, decision, held_nano_usd)
 
     async def _approval(
         self, action: Action, governed: GovernedRun, decision: Decision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -95,6 +96,9 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         runner = Runner(services, gate, rules)
         await runner.announce()
         await warming  # so that the first call's time is the call's, and not the import's
+        # what is loaded stays: a full collection need not look through it again (50 ms)
+        gc.collect()
+        gc.freeze()
         yield OpenAgent(
             remit=remit,
             rules=rules,
