@@ -16,6 +16,7 @@ import orjson
 
 from remit.core.canonical import DEPTH_MAX
 from remit.core.messages import (
+    Attachment,
     Message,
     ModelReply,
     ModelRequest,
@@ -78,6 +79,10 @@ def _write_part(part: Part) -> dict[str, Any] | None:
         case ToolResult():
             block = {"type": "tool_result", "tool_use_id": part.call_id, "content": part.content}
             return {**block, "is_error": True} if part.is_error else block
+        case Attachment():
+            kind = "document" if part.media_type == "application/pdf" else "image"
+            source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+            return {"type": kind, "source": source}
         case Opaque():
             # Another provider's block means nothing here, so it is left out.
             return dict(part.block) if part.provider == PROVIDER else None
