@@ -51,4 +51,4 @@ bench: setup ## Measure: tables of medians and ratios, and JSON
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove what was built and what the runs left
-	rm -rf $(VENV) .remit .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) benchmarks/.venvs benchmarks/results .remit .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

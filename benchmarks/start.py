@@ -43,11 +43,11 @@ def measure(options: Options) -> list[Measure]:
             limited_by=limited_by,
         )
         for key, name, target, limited_by in (
-            ("version_ms", "remit --version", 250.0, "starting Python, and click"),
+            ("version_ms", "remit --version", 200.0, "starting Python, and click"),
             (
                 "check_ms",
                 "remit check",
-                750.0,
+                600.0,
                 imports + "; pydantic and the schema of the file are most of it",
             ),
         )

@@ -251,6 +251,8 @@ class Gate:
 
     async def _attempt(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
         """Do it, once, within its constraints."""
+        if not isinstance(action, ModelCall | ToolCall):
+            return results.release_done(action.args_value()["answer"])  # its commit is all there is to it
         tool = _tool_of(action, governed)
         timeout_s = decision.constraints.timeout_s
         try:
@@ -268,23 +270,23 @@ class Gate:
             message = f"{action.resource} broke with {type(error).__name__}"
             return results.interrupted(action, tool, _broken(action), message)
 
-    async def _effect(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
+    async def _effect(
+        self, action: ModelCall | ToolCall, governed: GovernedRun, decision: Decision
+    ) -> Attempted:
         if isinstance(action, ModelCall):
             reply = await self._effects.model.complete(action.request)
             return results.model_done(action, reply, self._prices)
-        if isinstance(action, ToolCall):
-            run = governed.run
-            context = CallContext(
-                run_id=run.id,
-                tenant=run.tenant,
-                agent=run.agent,
-                idempotency_key=action.digest[:32],
-                constraints=decision.constraints,
-            )
-            value = await self._effects.tools.call(action.resource, action.args_value(), context)
-            tool = governed.rules.tools[action.resource]
-            return results.tool_done(action, value, tool, decision.constraints)
-        return results.release_done(action.args_value()["answer"])
+        run = governed.run
+        context = CallContext(
+            run_id=run.id,
+            tenant=run.tenant,
+            agent=run.agent,
+            idempotency_key=action.digest[:32],
+            constraints=decision.constraints,
+        )
+        value = await self._effects.tools.call(action.resource, action.args_value(), context)
+        tool = governed.rules.tools[action.resource]
+        return results.tool_done(action, value, tool, decision.constraints)
 
     def _complete(self, action: Action, governed: GovernedRun, attempted: Attempted) -> Future[Settled]:
         at_us = self._clock.now_us()

@@ -107,8 +107,11 @@ class Runner:
     async def _take_slot(self, run: Run) -> bool:
         """Whether the run is running now; False where no slot became free before its deadline."""
         try:
-            async with asyncio.timeout(self._left_s(run)):
-                await self._slots.acquire()
+            if not self._slots.locked():
+                await self._slots.acquire()  # at once: no timer is needed
+            else:
+                async with asyncio.timeout(self._left_s(run)):
+                    await self._slots.acquire()
         except TimeoutError:
             return False
         begun = False
