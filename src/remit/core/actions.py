@@ -48,7 +48,7 @@ class TaskSource:
 class Action:
     """One effect at one place of one run. Build it with `model_call`, `tool_call` or `release`.
 
-    `args` are canonical JSON bytes; `fault` says why the arguments could not be made canonical, and
+    `args` are canonical JSON bytes, `content` their SHA-256; `fault` says why the arguments could not be made canonical, and
     makes the gate refuse; `digest` is the SHA-256 of RFC 8785 JSON over everything but the fault.
     """
 
@@ -58,6 +58,7 @@ class Action:
     step: int
     resource: str
     args: bytes
+    content: str
     digest: str
     fault: str | None = None
 
@@ -68,7 +69,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall(Action):
-    """Ask a model. `args` hold the digest of each message, so a long history is hashed once."""
+    """Ask a model. `args` hold the digest of each message, so a long history is hashed once.
+
+    They do not hold `max_output_tokens`, which the gate may lower to fit the money that is left.
+    """
 
     kind: ClassVar[ActionKind] = "model"
     request: ModelRequest
@@ -108,19 +112,20 @@ def model_call(place: Place, request: ModelRequest, message_digests: tuple[str, 
     """The action of asking `request.model`; `message_digests` are those of the request's messages."""
     args = canonical.canonical_own(
         {
-            "max_output_tokens": request.max_output_tokens,
             "messages": list(message_digests),
             "system": canonical.digest(request.system.encode()),
             "tools": [tool.name for tool in request.tools],
         }
     )
+    content = canonical.digest(args)
     return ModelCall(
         id=place.action_id,
         run_id=place.run_id,
         step=place.step,
         resource=request.model,
         args=args,
-        digest=_digest(place, "model", request.model, args),
+        content=content,
+        digest=_digest(place, "model", request.model, content),
         request=request,
     )
 
@@ -136,13 +141,15 @@ def tool_call(place: Place, tool: str, call_id: str, raw_args: Json) -> ToolCall
         args, fault = b"{}", error.message
     if len(args) > ARGS_BYTES_MAX:
         args, fault = b"{}", f"the arguments are larger than {ARGS_BYTES_MAX} bytes"
+    content = canonical.digest(args)
     return ToolCall(
         id=place.action_id,
         run_id=place.run_id,
         step=place.step,
         resource=tool,
         args=args,
-        digest=_digest(place, "tool", tool, args),
+        content=content,
+        digest=_digest(place, "tool", tool, content),
         fault=fault,
         call_id=call_id,
     )
@@ -151,13 +158,15 @@ def tool_call(place: Place, tool: str, call_id: str, raw_args: Json) -> ToolCall
 def release(place: Place, answer: str) -> Release:
     """The action of giving `answer` to the principal."""
     args = canonical.canonical({"answer": answer})
+    content = canonical.digest(args)
     return Release(
         id=place.action_id,
         run_id=place.run_id,
         step=place.step,
         resource="answer",
         args=args,
-        digest=_digest(place, "release", "answer", args),
+        content=content,
+        digest=_digest(place, "release", "answer", content),
     )
 
 
@@ -166,11 +175,11 @@ def message_digest(message: Message) -> str:
     return canonical.digest(orjson.dumps(message_to_json(message), option=orjson.OPT_SORT_KEYS))
 
 
-def _digest(place: Place, kind: ActionKind, resource: str, args: bytes) -> str:
+def _digest(place: Place, kind: ActionKind, resource: str, content: str) -> str:
     return canonical.digest(
         canonical.canonical_own(
             {
-                "args": canonical.digest(args),
+                "args": content,
                 "id": place.action_id,
                 "kind": kind,
                 "principal": str(place.principal),

@@ -7,8 +7,10 @@ NFKC makes it, whichever is longer (Claude's tokenizer normalises; one ligature 
 from __future__ import annotations
 
 import unicodedata
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
 from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -17,11 +19,15 @@ from remit.core.messages import Message, ModelRequest, message_to_json
 from remit.core.runs import Run
 from remit.governance.remit import Remit
 from remit.ports.journal import Hold
+from remit.ports.services import Prices
 
 MESSAGE_OVERHEAD_TOKENS = 16
 """For the role and the marks around one message."""
 
-_DAY_US = 86_400_000_000
+_QUARTER_US = 900_000_000
+
+OUTPUT_TOKENS_MIN = 256
+"""A reply shorter than this is of no use: where no more fits the money that is left, the call is refused."""
 
 REQUEST_OVERHEAD_TOKENS = 1024
 """For what a provider adds to a request with tools (Anthropic: up to about 800 tokens)."""
@@ -63,13 +69,37 @@ def call_bounds(action: ModelCall) -> tuple[int, int]:
     return input_tokens_max(action.request), action.request.max_output_tokens
 
 
-def holds(run: Run, remit: Remit, at_us: int) -> tuple[Hold, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantCap:
+    """What one tenant may spend in a day of `timezone`, over all agents; a fact of the deployment."""
+
+    day_nano_usd: int
+    timezone: str = "UTC"
+
+
+def capped(action: ModelCall, left_nano_usd: int, prices: Prices) -> ModelCall | None:
+    """The call with `max_output_tokens` lowered to what `left_nano_usd` covers; None where that is too little."""
+    request = action.request
+    input_max, high = input_tokens_max(request), request.max_output_tokens
+    low = min(OUTPUT_TOKENS_MIN, high)
+    if high <= low or prices.worst_cost(request.model, input_max, low) > left_nano_usd:
+        return None
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if prices.worst_cost(request.model, input_max, middle) <= left_nano_usd:
+            low = middle
+        else:
+            high = middle
+    return replace(action, request=replace(request, max_output_tokens=low))
+
+
+def holds(run: Run, remit: Remit, at_us: int, tenant: TenantCap | None) -> tuple[Hold, ...]:
     """The scopes at which the money of a call is held, in the order in which they are checked.
 
-    The day is the UTC day of the admission; the cost stays with it.
+    A day is that of the admission, in the zone of whoever set the cap; the cost stays with it.
     """
-    day = _day(at_us // _DAY_US)
-    return (
+    day, ends_us = _day(remit.timezone, at_us // _QUARTER_US)
+    scopes = (
         Hold(
             scope=f"run:{run.id}",
             cap_nano_usd=remit.cap_run_nano_usd,
@@ -80,13 +110,29 @@ def holds(run: Run, remit: Remit, at_us: int) -> tuple[Hold, ...]:
             cap_nano_usd=remit.cap_day_nano_usd,
             rule="cost_controls.max_daily_spend_usd",
             alert_percent=remit.alert_percent,
+            resets_at_us=ends_us,
         ),
     )
+    if tenant is None:
+        return scopes
+    day, ends_us = _day(tenant.timezone, at_us // _QUARTER_US)
+    of_tenant = Hold(
+        scope=f"tenant:{run.tenant}/{day}",
+        cap_nano_usd=tenant.day_nano_usd,
+        rule="REMIT_TENANT_DAILY_USD",
+        alert_percent=remit.alert_percent,
+        resets_at_us=ends_us,
+    )
+    return (*scopes, of_tenant)
 
 
-@lru_cache(maxsize=2)
-def _day(days: int) -> str:
-    return (date(1970, 1, 1) + timedelta(days=days)).isoformat()
+@lru_cache(maxsize=16)
+def _day(timezone: str, quarter: int) -> tuple[str, int]:
+    """The local day in which a quarter of an hour lies, and when it ends; no zone changes within a quarter."""
+    zone = ZoneInfo(timezone)
+    local = datetime.fromtimestamp(quarter * 900, zone).date()
+    next_midnight = datetime.combine(local + timedelta(days=1), time(), zone)
+    return local.isoformat(), int(next_midnight.timestamp()) * 1_000_000
 
 
 def day_scope(tenant: str, agent: str, day: str) -> str:

@@ -56,7 +56,12 @@ def _caps(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
     day, run = format_usd(remit.cap_day_nano_usd, 2), format_usd(remit.cap_run_nano_usd, 2)
     statements = [
         _say(remit, "must", f"spend at most {run} in one run", "cost_controls.max_cost_per_run_usd"),
-        _say(remit, "must", f"spend at most {day} in one UTC day", "cost_controls.max_daily_spend_usd"),
+        _say(
+            remit,
+            "must",
+            f"spend at most {day} in one day ({remit.timezone})",
+            "cost_controls.max_daily_spend_usd",
+        ),
         _say(
             remit,
             "must",

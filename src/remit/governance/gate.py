@@ -20,6 +20,7 @@ from remit.core.outcomes import Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
 from remit.core.tools import ToolSpec
 from remit.governance import approvals, budget, limits, records, results
+from remit.governance.budget import TenantCap
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
@@ -54,6 +55,7 @@ class GateServices:
     prices: Prices
     clock: Clock
     telemetry: Telemetry
+    tenant_cap: TenantCap | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,9 @@ class Effects:
     model: Model
     tools: ToolHost
 
+
+LEASE_GRACE_S = 60.0
+"""So long after its deadline nobody can still expect a call's outcome: what it holds is presumed spent."""
 
 _MISFITS = {
     "rate": ("rate.limited", "rate_limits"),
@@ -83,6 +88,7 @@ class Gate:
         self._prices = services.prices
         self._clock = services.clock
         self._telemetry = services.telemetry
+        self._tenant_cap = services.tenant_cap
         self._effects = effects
 
     async def perform(self, action: Action, governed: GovernedRun) -> Outcome:
@@ -132,6 +138,11 @@ class Gate:
         try:
             admission = self._admission(action, governed, decision, approval_id, at_us)
             admitted = await self._admit(admission)
+            lowered = self._lowered(action, admitted)
+            if lowered is not None:
+                action = lowered
+                admission = self._admission(action, governed, decision, approval_id, at_us)
+                admitted = await self._admit(admission)
         except Exception as error:
             denial = _denial_of(error, governed)
             return denial, await self._refuse(action, governed, denial, at_us)
@@ -188,11 +199,23 @@ class Gate:
             at_us=at_us,
             control_scopes=control_scopes(run, action),
             windows=windows,
-            holds=budget.holds(run, rules.remit, at_us) if amount else (),
+            holds=budget.holds(run, rules.remit, at_us, self._tenant_cap) if amount else (),
             amount_nano_usd=amount,
             approval_id=approval_id,
             intent=records.intent(run, action, decision, amount, at_us),
+            content=action.content,
+            expires_at_us=at_us + int((decision.constraints.timeout_s + LEASE_GRACE_S) * 1_000_000),
         )
+
+    def _lowered(self, action: Action, verdict: Admitted | Recorded | Misfit) -> ModelCall | None:
+        """A model call that did not fit the money left, with so few output tokens that it does."""
+        if (
+            not isinstance(action, ModelCall)
+            or not isinstance(verdict, Misfit)
+            or verdict.left_nano_usd is None
+        ):
+            return None
+        return budget.capped(action, verdict.left_nano_usd, self._prices)
 
     async def _admit(self, admission: Admission) -> Admitted | Recorded | Misfit:
         """The journal's verdict. Who is cancelled while it is given leaves no intent open behind."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remit.core import audit, canonical
-from remit.core.actions import Action
+from remit.core.actions import Action, ModelCall
 from remit.core.decisions import Decision
 from remit.core.messages import Usage
 from remit.core.outcomes import Done, Failed, Unknown
@@ -22,6 +22,8 @@ def intent(run: Run, action: Action, decision: Decision, held_nano_usd: int, at_
     }
     if held_nano_usd:
         fields["held_nano_usd"] = held_nano_usd
+    if isinstance(action, ModelCall):
+        fields["max_output_tokens"] = action.request.max_output_tokens
     return audit.record("intent", at_us, fields)
 
 

@@ -71,6 +71,7 @@ class Remit:
     cap_day_nano_usd: int
     cap_run_nano_usd: int
     alert_percent: int
+    timezone: str
     run_timeout_s: float
     model_timeout_s: float
     tool_timeout_s: float
@@ -79,7 +80,12 @@ class Remit:
     sources: Mapping[str, str]
 
     def source(self, rule: str) -> str:
-        """`file:line` of `rule`, or of the nearest section above it that the file has."""
+        """`file:line` of `rule`, or of the nearest section above it that the file has.
+
+        A rule of the deployment (`REMIT_...`) stands in the environment.
+        """
+        if rule.startswith("REMIT_"):
+            return "environment"
         while rule not in self.sources:
             rule = rule.rpartition(".")[0]
         return self.sources[rule]
@@ -146,6 +152,7 @@ class _Compiler:
             cap_day_nano_usd=nano_usd(costs.max_daily_spend_usd),
             cap_run_nano_usd=nano_usd(costs.max_cost_per_run_usd),
             alert_percent=int(costs.alert_on_threshold * 100),
+            timezone=costs.timezone,
             run_timeout_s=float(agent.timeouts.run_s),
             model_timeout_s=float(agent.timeouts.model_call_s),
             tool_timeout_s=float(agent.timeouts.tool_call_s),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
@@ -21,6 +22,14 @@ def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise PydanticCustomError("decimal_type", "Input should be a number")
     return Decimal(value)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise PydanticCustomError("time_zone", "must be an IANA time zone, such as Europe/Berlin") from error
+    return name
 
 
 Usd = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(ge=0, le=1_000_000)]
@@ -49,10 +58,11 @@ class DataAccess(Section):
 class CostControls(Section):
     """What the agent may spend. Money is held before it is spent; there is no way to spend without a cap."""
 
-    max_daily_spend_usd: Usd = Field(
-        description="The cap for all the agent's runs of a UTC day, in US dollars."
-    )
+    max_daily_spend_usd: Usd = Field(description="The cap for all the agent's runs of a day, in US dollars.")
     max_cost_per_run_usd: Usd = Field(description="The cap of one run, in US dollars.")
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="The IANA zone whose days the daily cap counts, such as Europe/Berlin."
+    )
     alert_on_threshold: Annotated[
         Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(gt=0, le=1, decimal_places=2)
     ] = Field(default=Decimal("0.8"), description="Alert, once a day, at this share of the daily cap.")

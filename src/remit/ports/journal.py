@@ -34,13 +34,21 @@ class Window:
 class Hold:
     """Money to hold at one scope: `spent + held + amount <= cap`, all in nano-USD.
 
-    `alert_percent` is the share of the cap at which an alert is due, None for no alert.
+    `alert_percent` is the share of the cap at which an alert is due, None for no alert. `resets_at_us` is when
+    the scope's period ends, None where it has none.
     """
 
     scope: str
     cap_nano_usd: int
     rule: str
     alert_percent: int | None = None
+    resets_at_us: int | None = None
+
+    def resets_in_s(self, now_us: int) -> int | None:
+        """Seconds until the scope has its whole cap again, rounded up; None where it never has."""
+        if self.resets_at_us is None:
+            return None
+        return max(1, -(-(self.resets_at_us - now_us) // 1_000_000))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +56,9 @@ class Admission:
     """Everything that must be true together before an effect may happen.
 
     `control_scopes`: none of them may be paused. `approval_id`: an approval of exactly this digest under
-    this remit, to be used up. `intent`: the audit record of the admission.
+    this remit, to be used up. `intent`: the audit record of the admission. `content`: the digest of what is
+    asked, whatever its place, so that repeated calls are found. `expires_at_us`: when nobody can still expect
+    an outcome, and the money held counts as spent.
     """
 
     action_id: str
@@ -64,6 +74,8 @@ class Admission:
     amount_nano_usd: int
     approval_id: str | None
     intent: bytes
+    content: str
+    expires_at_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +90,15 @@ MisfitKind: TypeAlias = Literal["rate", "budget", "paused", "approval", "run", "
 class Misfit:
     """Nothing was written, because one condition did not hold.
 
-    `rule` is the rule of the window or hold that has no room; `retry_after_s` when it will have some.
+    `rule` is the rule of the window or hold that has no room; `retry_after_s` when it will have some;
+    `left_nano_usd` what every scope of the admission still has room for.
     """
 
     kind: MisfitKind
     detail: str
     rule: str = ""
     retry_after_s: int | None = None
+    left_nano_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +263,10 @@ class Journal(JournalReads, Protocol):
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
         """End the runs that a dead process left running or queued; money held for their calls is presumed spent."""
+        ...
+
+    def expire_holds(self, at_us: int) -> Future[Settled]:
+        """Presume spent what expired calls still hold. A late completion gives the difference back."""
         ...
 
     # remits, approvals and controls

@@ -193,6 +193,34 @@ class JournalSuite:
         assert (call.state, call.cost_nano_usd, call.held_nano_usd) == ("failed", 60, 0)
         await journal.close()
 
+    async def test_an_expired_hold_counts_as_spent_and_a_late_settlement_gives_the_rest_back(
+        self, place: JournalPlace
+    ) -> None:
+        journal, clock = await started(place), place.clock
+        lease_us = clock.now_us() + 5
+        hold = hold_of(100, percent=50)
+        await journal.admit(
+            admission_of("r.1.t", clock, holds=(hold,), amount_nano_usd=60, expires_at_us=lease_us)
+        )
+        assert (await journal.expire_holds(lease_us - 1)).alerts == ()
+        (balance,) = await journal.balances()
+        assert (balance.spent_nano_usd, balance.held_nano_usd, balance.presumed_nano_usd) == (0, 60, 0)
+        (alert,) = (await journal.expire_holds(lease_us)).alerts
+        assert (alert.threshold_percent, alert.spent_nano_usd) == (50, 60)
+        assert (await journal.expire_holds(lease_us)).alerts == ()
+        (balance,) = await journal.balances()
+        assert (balance.spent_nano_usd, balance.held_nano_usd, balance.presumed_nano_usd) == (60, 0, 60)
+        assert len(await journal.audit(AuditQuery(open_only=True))) == 1
+        room = admission_of("r.1.u", clock, holds=(hold,), amount_nano_usd=41)
+        refused = await journal.admit(room)
+        assert isinstance(refused, Misfit)
+        assert refused.left_nano_usd == 40
+        assert (await journal.complete(completion_of("r.1.t", clock, cost_nano_usd=7))).alerts == ()
+        (balance,) = await journal.balances()
+        assert (balance.spent_nano_usd, balance.held_nano_usd, balance.presumed_nano_usd) == (7, 0, 0)
+        assert isinstance(await journal.admit(room), Admitted)
+        await journal.close()
+
     async def test_a_threshold_alerts_once_over_two_journals(self, place: JournalPlace) -> None:
         journal, other = await started(place), place.open()
         alerts: list[Alert] = []

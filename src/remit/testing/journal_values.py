@@ -69,6 +69,8 @@ def admission_of(action_id: str, clock: FakeClock, **changes: Any) -> Admission:
         amount_nano_usd=0,
         approval_id=None,
         intent=audit.record("intent", clock.now_us(), {"run": action_id.partition(".")[0]}),
+        content=digest_of("what is asked"),
+        expires_at_us=clock.now_us() + 90_000_000,
     )
     return replace(admission, **changes)
 

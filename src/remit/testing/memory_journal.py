@@ -109,13 +109,21 @@ class MemoryJournal(MemoryReads):
                     rule=window.rule,
                     retry_after_s=max(1, -(-wait_us // 1_000_000)),
                 )
-        for hold in admission.holds:
-            balance = self.store.balances.get(hold.scope)
-            taken = 0 if balance is None else balance.spent_nano_usd + balance.held_nano_usd
-            if taken + admission.amount_nano_usd > hold.cap_nano_usd:
-                detail = f"{taken} of {hold.cap_nano_usd} taken ({hold.scope})"
-                return Misfit(kind="budget", detail=detail, rule=hold.rule)
-        return None
+        rooms = [hold.cap_nano_usd - self._taken(hold.scope) for hold in admission.holds]
+        if not rooms or admission.amount_nano_usd <= min(rooms):
+            return None
+        hold = admission.holds[rooms.index(min(rooms))]
+        return Misfit(
+            kind="budget",
+            detail=f"{min(rooms)} of {hold.cap_nano_usd} left ({hold.scope})",
+            rule=hold.rule,
+            retry_after_s=hold.resets_in_s(now_us),
+            left_nano_usd=min(rooms),
+        )
+
+    def _taken(self, scope: str) -> int:
+        balance = self.store.balances.get(scope)
+        return 0 if balance is None else balance.spent_nano_usd + balance.held_nano_usd
 
     def complete(self, completion: Completion) -> Future[Settled]:
         return self._submit(lambda: self._complete(completion))
@@ -125,34 +133,51 @@ class MemoryJournal(MemoryReads):
         call = store.calls.get(completion.action_id)
         if call is None or call.completion is not None:
             raise RemitError("action.conflict", "the call was never begun, or has its outcome already")
-        held, call.held = call.held, 0
+        bound = call.held + call.presumed
         call.completion = completion
-        call.cost = held if completion.presumed else completion.cost_nano_usd
+        call.cost = bound if completion.presumed else completion.cost_nano_usd
         store.audit.append(completion.outcome)
-        alerts = []
-        if held or completion.cost_nano_usd:
-            for hold in call.admission.holds:
-                presumed = held if completion.presumed else 0
-                spent = self._move(hold.scope, held=-held, spent=call.cost, presumed=presumed)
-                percent = hold.alert_percent
-                if percent is None or spent * 100 < hold.cap_nano_usd * percent:
-                    continue
-                if (hold.scope, percent) not in store.alerts:
-                    store.alerts.add((hold.scope, percent))
-                    alerts.append(
-                        Alert(
-                            scope=hold.scope,
-                            threshold_percent=percent,
-                            spent_nano_usd=spent,
-                            cap_nano_usd=hold.cap_nano_usd,
-                        )
-                    )
-                    fields: dict[str, str | int | bool | list[str]] = {"scope": hold.scope}
-                    store.audit.append(records.record("alert", completion.at_us, fields))
+        alerts = self._settle(call, bound if completion.presumed else 0, completion.at_us)
         ended = False
         if completion.ending is not None:
             ended = self._end(call.admission.run_id, completion.ending, completion.at_us)
         return Settled(alerts=tuple(alerts), run_ended=ended)
+
+    def _settle(self, call: StoredCall, presumed: int, at_us: int) -> list[Alert]:
+        """Move what the call holds, or is presumed to have spent, to what it cost; the alerts crossed."""
+        held, was = call.held, call.presumed
+        call.held, call.presumed = 0, presumed
+        alerts = []
+        for hold in call.admission.holds:
+            spent = self._move(hold.scope, held=-held, spent=call.cost - was, presumed=presumed - was)
+            percent = hold.alert_percent
+            if percent is None or spent * 100 < hold.cap_nano_usd * percent:
+                continue
+            if (hold.scope, percent) not in self.store.alerts:
+                self.store.alerts.add((hold.scope, percent))
+                alerts.append(
+                    Alert(
+                        scope=hold.scope,
+                        threshold_percent=percent,
+                        spent_nano_usd=spent,
+                        cap_nano_usd=hold.cap_nano_usd,
+                    )
+                )
+                fields: dict[str, str | int | bool | list[str]] = {"scope": hold.scope}
+                self.store.audit.append(records.record("alert", at_us, fields))
+        return alerts
+
+    def _presume(self, expired_by_us: int | None, at_us: int) -> Settled:
+        alerts = []
+        for call in self.store.calls.values():
+            expired = expired_by_us is None or call.admission.expires_at_us <= expired_by_us
+            if call.completion is None and call.held and expired:
+                call.cost = call.held
+                alerts += self._settle(call, call.held, at_us)
+        return Settled(alerts=tuple(alerts))
+
+    def expire_holds(self, at_us: int) -> Future[Settled]:
+        return self._submit(lambda: self._presume(at_us, at_us))
 
     def _move(self, scope: str, *, held: int = 0, spent: int = 0, presumed: int = 0) -> int:
         old = self.store.balances.get(scope) or Balance(
@@ -212,18 +237,15 @@ class MemoryJournal(MemoryReads):
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
         def operation() -> tuple[str, ...]:
-            for call in self.store.calls.values():
-                if call.completion is None and call.held:
-                    for hold in call.admission.holds:
-                        self._move(hold.scope, held=-call.held, spent=call.held, presumed=call.held)
-                    call.held = 0
-            running = [one.run for one in self.store.runs.values() if one.status == "running"]
-            for run in running:
-                end = RunEnd(status="failed", code="run.interrupted", message="the process that ran it ended")
-                fields: dict[str, str | int | bool | list[str]] = {"run": run.id, "code": end.code}
+            self._presume(None, at_us)
+            left = [one for one in self.store.runs.values() if one.status in ("running", "queued")]
+            for stored in left:
+                status: RunStatus = "failed" if stored.status == "running" else "cancelled"
+                end = RunEnd(status=status, code="run.interrupted", message="the process that ran it ended")
+                fields: dict[str, str | int | bool | list[str]] = {"run": stored.run.id, "code": end.code}
                 ending = RunEnding(end=end, audit=records.record("run.ended", at_us, fields))
-                self._end(run.id, ending, at_us)
-            return tuple(run.id for run in running)
+                self._end(stored.run.id, ending, at_us)
+            return tuple(stored.run.id for stored in left)
 
         return self._submit(operation)
 

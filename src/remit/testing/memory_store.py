@@ -31,6 +31,7 @@ class StoredCall:
     seq: int
     admission: Admission
     held: int
+    presumed: int = 0
     completion: Completion | None = None
     cost: int = 0
 
@@ -106,7 +107,8 @@ class MemoryReads:
         rows: dict[tuple[str, str, str], CostRow] = {}
         for call in self.store.calls.values():
             admission, completion = call.admission, call.completion
-            if completion is None or admission.kind != "model" or admission.at_us < since_us:
+            known = completion is not None or call.presumed
+            if not known or admission.kind != "model" or admission.at_us < since_us:
                 continue
             day = datetime.fromtimestamp(admission.at_us // 1_000_000, UTC).strftime("%Y-%m-%d")
             key = (day, self.store.runs[admission.run_id].run.agent, admission.resource)
@@ -122,9 +124,9 @@ class MemoryReads:
             rows[key] = replace(
                 row,
                 calls=row.calls + 1,
-                usage=row.usage + completion.usage,
+                usage=row.usage + (Usage() if completion is None else completion.usage),
                 cost_nano_usd=row.cost_nano_usd + call.cost,
-                wasted_nano_usd=row.wasted_nano_usd + (0 if completion.state == "done" else call.cost),
+                wasted_nano_usd=row.wasted_nano_usd + (0 if call.state == "done" else call.cost),
             )
         return [rows[key] for key in sorted(rows)]
 
@@ -146,7 +148,7 @@ class MemoryReads:
             end=stored.end,
             steps=sum(call.admission.kind == "model" for call, _ in ended),
             usage=usage,
-            cost_nano_usd=sum(call.cost for call, _ in ended),
+            cost_nano_usd=sum(call.cost for call in calls),
             exposed_by=tuple(
                 call.admission.action_id
                 for call, completion in ended

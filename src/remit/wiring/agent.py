@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from remit.adapters.journal.lock import WorkerLock
 from remit.adapters.journal.sqlite import SqliteJournal
@@ -25,6 +27,8 @@ from remit.adapters.telemetry.spans import SpanMaker
 from remit.adapters.telemetry.store import StoreOptions, TraceStore
 from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
 from remit.core.errors import RemitError
+from remit.core.money import nano_usd
+from remit.governance.budget import TenantCap
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
@@ -90,6 +94,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             prices=_open_prices(deployment, clock),
             clock=clock,
             telemetry=stack.enter_context(_open_telemetry(deployment, options, metrics)),
+            tenant_cap=_tenant_cap(deployment.environment),
         )
         rules = Rules(remit, tools.specs)
         gate = Gate(services, Effects(model=model, tools=tools))
@@ -176,6 +181,23 @@ def _open_tools(
     support = open_support(settings, SystemClock(), environment=deployment.environment)
     stack.push_async_callback(support.close)
     return Registry([support]), support.notices
+
+
+def _tenant_cap(environment: Mapping[str, str]) -> TenantCap | None:
+    """REMIT_TENANT_DAILY_USD: what each tenant may spend a day; REMIT_TIMEZONE: whose days."""
+    text = environment.get("REMIT_TENANT_DAILY_USD")
+    if not text:
+        return None
+    zone = environment.get("REMIT_TIMEZONE", "UTC")
+    try:
+        dollars = Decimal(text)
+        ZoneInfo(zone)
+    except (InvalidOperation, ZoneInfoNotFoundError, ValueError, OSError) as error:
+        message = f"REMIT_TENANT_DAILY_USD={text!r}, REMIT_TIMEZONE={zone!r} are no amount and no zone"
+        raise RemitError("usage.invalid", message, remedy="write 100.00 and Europe/Berlin") from error
+    if not 0 <= dollars <= 10**9:  # NaN and infinity are neither
+        raise RemitError("usage.invalid", "REMIT_TENANT_DAILY_USD is out of range", remedy="write 100.00")
+    return TenantCap(day_nano_usd=nano_usd(dollars), timezone=zone)
 
 
 def _open_prices(deployment: Deployment, clock: SystemClock) -> PriceBook:

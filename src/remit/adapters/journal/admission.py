@@ -10,17 +10,13 @@ import sqlite3
 
 import orjson
 
-from remit.adapters.journal import runs
-from remit.core import audit
+from remit.adapters.journal import money, runs
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
-from remit.core.money import format_usd
 from remit.ports.journal import (
     Admission,
     Admitted,
-    Alert,
     Completion,
-    Hold,
     Misfit,
     Recorded,
     Settled,
@@ -46,15 +42,7 @@ FROM call LEFT JOIN done USING (seq) WHERE call.seq = ?
 _APPROVAL = """
 SELECT action_digest, remit_digest, verdict, expires_at, used_at, run_id FROM approval WHERE id = ?
 """
-# one statement for one scope: SQLite runs two of these in less time than one with IN (?, ?)
-_TAKEN = "SELECT spent + held FROM balance WHERE scope = ?"
-_HOLD = """
-INSERT INTO balance (scope, spent, held, presumed) VALUES (?, 0, ?, 0)
-ON CONFLICT (scope) DO UPDATE SET held = held + excluded.held
-"""
-_SETTLE = "UPDATE balance SET held = held - ?, spent = spent + ?, presumed = presumed + ? WHERE scope = ?"
-_SPENT = "SELECT spent FROM balance WHERE scope = ?"
-_INTENT = "SELECT seq, held, scopes FROM call JOIN inflight USING (seq) WHERE call.id = ?"
+_INTENT = "SELECT seq, held, presumed, scopes FROM call JOIN inflight USING (seq) WHERE call.id = ?"
 _DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNT = """
 INSERT INTO rate_event (key, at, n) VALUES (?, ?, 1) ON CONFLICT (key, at) DO UPDATE SET n = n + 1
@@ -76,7 +64,7 @@ def admit(connection: sqlite3.Connection, admission: Admission, now_us: int) -> 
     misfit = (
         _approval_misfit(connection, admission, now_us)
         or _window_misfit(connection, admission.windows, now_us)
-        or _hold_misfit(connection, admission)
+        or money.misfit(connection, admission, now_us)
     )
     if misfit is not None:
         return misfit
@@ -149,27 +137,10 @@ def _window_misfit(connection: sqlite3.Connection, windows: tuple[Window, ...], 
     return None
 
 
-def _hold_misfit(connection: sqlite3.Connection, admission: Admission) -> Misfit | None:
-    amount = admission.amount_nano_usd
-    if amount < 0:
-        raise RemitError("value.invalid", "an amount to hold is below zero")
-    for hold in admission.holds:
-        row = connection.execute(_TAKEN, (hold.scope,)).fetchone()
-        taken = 0 if row is None else row[0]
-        if taken + amount > hold.cap_nano_usd:
-            return Misfit(kind="budget", detail=_shortage(hold, taken, amount), rule=hold.rule)
-    return None
-
-
-def _shortage(hold: Hold, taken: int, amount: int) -> str:
-    left = format_usd(max(hold.cap_nano_usd - taken, 0))
-    return f"{left} left of {format_usd(hold.cap_nano_usd)} ({hold.scope}); the call may cost {format_usd(amount)}"
-
-
 def _write(connection: sqlite3.Connection, admission: Admission, now_us: int) -> None:
     seq = connection.execute("INSERT INTO audit (body) VALUES (?)", (admission.intent,)).lastrowid
     connection.execute(
-        "INSERT INTO call VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO call VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             seq,
             admission.action_id,
@@ -177,17 +148,13 @@ def _write(connection: sqlite3.Connection, admission: Admission, now_us: int) ->
             admission.resource,
             bytes.fromhex(admission.action_digest),
             admission.at_us,
+            bytes.fromhex(admission.content),
         ),
     )
-    amount = admission.amount_nano_usd
-    scopes = "[]"
-    if admission.holds:
-        for hold in admission.holds:
-            connection.execute(_HOLD, (hold.scope, amount))
-        scopes = orjson.dumps(
-            [(hold.scope, hold.cap_nano_usd, hold.alert_percent) for hold in admission.holds]
-        ).decode()
-    connection.execute("INSERT INTO inflight VALUES (?, ?, ?)", (seq, amount, scopes))
+    connection.execute(
+        "INSERT INTO inflight (seq, held, scopes, presumed, expires_at) VALUES (?, ?, ?, 0, ?)",
+        (seq, admission.amount_nano_usd, money.take(connection, admission), admission.expires_at_us),
+    )
     for window in admission.windows:
         width = _width_us(window)
         connection.execute(
@@ -207,10 +174,11 @@ def complete(connection: sqlite3.Connection, completion: Completion) -> Settled:
     row = connection.execute(_INTENT, (completion.action_id,)).fetchone()
     if row is None:
         raise RemitError("action.conflict", "the call was never begun, or has its outcome already")
-    seq, held, scopes = row
+    seq, held, presumed, scopes = row
     connection.execute("DELETE FROM inflight WHERE seq = ?", (seq,))
     usage = completion.usage
-    cost = held if completion.presumed else completion.cost_nano_usd
+    intent = money.Open(seq=seq, held=held, presumed=presumed, scopes=scopes)
+    cost, alerts = money.settle(connection, intent, completion)
     connection.execute(
         _DONE,
         (
@@ -227,51 +195,8 @@ def complete(connection: sqlite3.Connection, completion: Completion) -> Settled:
         ),
     )
     connection.execute("INSERT INTO audit (body) VALUES (?)", (completion.outcome,))
-    alerts = () if scopes == "[]" else _settle(connection, completion, held, orjson.loads(scopes))
     ended = False
     if completion.ending is not None:
         run_id = completion.action_id.partition(".")[0]
         ended = runs.end(connection, run_id, completion.ending, completion.at_us)
     return Settled(alerts=alerts, run_ended=ended)
-
-
-def _settle(
-    connection: sqlite3.Connection,
-    completion: Completion,
-    held: int,
-    scopes: list[tuple[str, int, int | None]],
-) -> tuple[Alert, ...]:
-    alerts = []
-    cost = held if completion.presumed else completion.cost_nano_usd
-    presumed = held if completion.presumed else 0
-    for scope, cap, percent in scopes:
-        connection.execute(_SETTLE, (held, cost, presumed, scope))
-        if percent is None:
-            continue
-        (spent,) = connection.execute(_SPENT, (scope,)).fetchone()
-        if spent * 100 < cap * percent:
-            continue
-        first = connection.execute(
-            "INSERT OR IGNORE INTO alert VALUES (?, ?, ?)", (scope, percent, completion.at_us)
-        ).rowcount
-        if first:
-            alert = Alert(scope=scope, threshold_percent=percent, spent_nano_usd=spent, cap_nano_usd=cap)
-            connection.execute(
-                "INSERT INTO audit (body) VALUES (?)", (alert_record(alert, completion.at_us),)
-            )
-            alerts.append(alert)
-    return tuple(alerts)
-
-
-def alert_record(alert: Alert, at_us: int) -> bytes:
-    """The audit record of a threshold that was crossed."""
-    return audit.record(
-        "alert",
-        at_us,
-        {
-            "scope": alert.scope,
-            "threshold_percent": alert.threshold_percent,
-            "spent_nano_usd": alert.spent_nano_usd,
-            "cap_nano_usd": alert.cap_nano_usd,
-        },
-    )

@@ -25,9 +25,10 @@ FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
 WHERE call.id > ? AND call.id < ? ORDER BY call.seq
 """
 _TOTALS = """
-SELECT coalesce(sum(call.kind = 'model'), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
-       coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0), coalesce(sum(cost), 0)
-FROM call JOIN done USING (seq) WHERE call.id > ? AND call.id < ?
+SELECT coalesce(sum(call.kind = 'model' AND done.seq IS NOT NULL), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+       coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0),
+       coalesce(sum(coalesce(cost, presumed)), 0)
+FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq) WHERE call.id > ? AND call.id < ?
 """
 _EXPOSED_BY = """
 SELECT id FROM call JOIN done USING (seq)
@@ -37,11 +38,14 @@ ORDER BY seq
 """
 
 _COSTS = """
-SELECT date(call.at / 1000000, 'unixepoch'), run.agent, call.resource, count(*), sum(done.input_tokens),
-       sum(done.output_tokens), sum(done.cache_read_tokens), sum(done.cache_write_tokens), sum(done.cost),
-       sum(CASE done.state WHEN 'done' THEN 0 ELSE done.cost END)
-FROM call JOIN done USING (seq) JOIN run ON run.id = substr(call.id, 1, instr(call.id, '.') - 1)
-WHERE call.kind = 'model' AND call.at >= ?
+SELECT date(call.at / 1000000, 'unixepoch'), run.agent, call.resource, count(*),
+       coalesce(sum(done.input_tokens), 0), coalesce(sum(done.output_tokens), 0),
+       coalesce(sum(done.cache_read_tokens), 0), coalesce(sum(done.cache_write_tokens), 0),
+       sum(coalesce(done.cost, inflight.presumed)),
+       sum(CASE done.state WHEN 'done' THEN 0 ELSE coalesce(done.cost, inflight.presumed) END)
+FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
+JOIN run ON run.id = substr(call.id, 1, instr(call.id, '.') - 1)
+WHERE call.kind = 'model' AND call.at >= ? AND (done.seq IS NOT NULL OR inflight.presumed > 0)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 

@@ -6,12 +6,13 @@ import dataclasses
 import json
 import sqlite3
 
+from remit.adapters.journal import money
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.approvals import Approval
 from remit.core.errors import RemitError
 from remit.core.runs import TRANSITIONS, Run, RunEnd, RunStatus
-from remit.ports.journal import RunEnding, StartRun
+from remit.ports.journal import Alert, RunEnding, StartRun
 
 _INSERT_RUN = """
 INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, trace_id,
@@ -98,17 +99,23 @@ def end(connection: sqlite3.Connection, run_id: str, ending: RunEnding, at_us: i
     return True
 
 
+def presume(connection: sqlite3.Connection, expired_by_us: int | None, at_us: int) -> tuple[Alert, ...]:
+    """Presume spent what is held by the calls that expired by a time, or by every call (None)."""
+    rows = connection.execute(
+        "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND (?1 IS NULL OR expires_at <= ?1)",
+        (expired_by_us,),
+    ).fetchall()
+    alerts: list[Alert] = []
+    for seq, held, presumed, scopes in rows:
+        alerts += money.presume(
+            connection, money.Open(seq=seq, held=held, presumed=presumed, scopes=scopes), at_us
+        )
+    return tuple(alerts)
+
+
 def interrupt(connection: sqlite3.Connection, at_us: int) -> tuple[str, ...]:
     """End what a dead process left running or queued. Its calls stay open; what they may cost counts as spent."""
-    for seq, held, scopes in connection.execute(
-        "SELECT seq, held, scopes FROM inflight WHERE held > 0"
-    ).fetchall():
-        for scope, _, _ in json.loads(scopes):
-            connection.execute(
-                "UPDATE balance SET held = held - ?, spent = spent + ?, presumed = presumed + ? WHERE scope = ?",
-                (held, held, held, scope),
-            )
-        connection.execute("UPDATE inflight SET held = 0, scopes = '[]' WHERE seq = ?", (seq,))
+    presume(connection, None, at_us)
     message = "the process that ran it ended"
     interrupted = []
     for run_id, agent, trace_id, was in connection.execute(

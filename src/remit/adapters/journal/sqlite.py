@@ -139,6 +139,9 @@ class SqliteJournal(SqliteReader):
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
         return self._writer.submit(lambda sql: runs.interrupt(sql, at_us))
 
+    def expire_holds(self, at_us: int) -> Future[Settled]:
+        return self._writer.submit(lambda sql: Settled(alerts=runs.presume(sql, at_us, at_us)))
+
     def register_remit(self, agent: str, digest: str, at_us: int, audit: bytes) -> Future[bool]:
         return self._writer.submit(lambda sql: runs.register_remit(sql, (agent, digest, at_us), audit))
 
