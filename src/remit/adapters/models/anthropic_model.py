@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from remit.adapters.models import anthropic_wire
+from remit.adapters.models.anthropic_stream import AnthropicStream
+from remit.adapters.models.exchange import Exchange, TextRelay
+from remit.adapters.models.loading import load
+from remit.adapters.models.provider import DEFAULT_TIMEOUT_S, Endpoint, QuotaWatch
+from remit.adapters.models.quota import Quota
 from remit.core.messages import ModelReply, ModelRequest
 from remit.ports.effects import TextSink
 
@@ -15,13 +19,12 @@ if TYPE_CHECKING:
 
     from remit.adapters.models.anthropic_sdk import AnthropicClient
 
-DEFAULT_TIMEOUT_S = 120.0
-
 
 class AnthropicModel:
     """The `Model` of Anthropic. `base_url` None is the official address; `timeout_s` bounds each wait.
 
     Loads the SDK with the first call, or in `warm`. The key appears in no representation or message.
+    `on_quota` is told what the provider still allows, after each response that says so.
     """
 
     def __init__(
@@ -31,32 +34,36 @@ class AnthropicModel:
         base_url: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         http_client: httpx2.AsyncClient | None = None,
+        on_quota: Callable[[tuple[Quota, ...]], None] | None = None,
     ) -> None:
-        self._api_key = api_key
-        self._base_url = base_url
-        self._timeout_s = timeout_s
-        self._http_client = http_client
+        self._endpoint = Endpoint(
+            api_key=api_key, base_url=base_url, timeout_s=timeout_s, http_client=http_client
+        )
+        self._watch = QuotaWatch(anthropic_wire.PROVIDER, on_quota)
         self._client: AnthropicClient | None = None
 
     def __repr__(self) -> str:
-        return f"AnthropicModel(base_url={self._base_url!r}, timeout_s={self._timeout_s!r})"
+        return f"AnthropicModel({self._endpoint!r})"
+
+    def quota(self) -> tuple[Quota, ...]:
+        """What the provider still allows, as its last response says; empty before the first."""
+        return self._watch.quotas
 
     async def warm(self) -> None:
         """Load the SDK in a thread, so that the first call does not wait for it."""
-        await asyncio.to_thread(_load_sdk)
+        await load("remit.adapters.models.anthropic_sdk")
 
     async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
-        """The reply to `request`.
+        """The reply to `request`; it is streamed where `on_text` is given.
 
         Raises: EffectFailed `model.unavailable` or `model.timeout` (a later try may succeed),
-        `model.failed`; its usage is None where the call may have been billed.
+        `model.failed`; its usage is None where the call may have been billed an unknown amount.
         """
         client = self._client
         if client is None:
             await self.warm()
             client = self._connect()
-        data = await client.create(anthropic_wire.write_request(request))
-        return anthropic_wire.read_reply(data, request.model)
+        return await client.create(_exchange(request, on_text))
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
@@ -69,16 +76,22 @@ class AnthropicModel:
             # Loaded by now; at the top it would cost every command 1 to 2 s.
             from remit.adapters.models.anthropic_sdk import AnthropicClient  # noqa: PLC0415
 
-            self._client = AnthropicClient(self._api_key, self._base_url, self._timeout_s, self._http_client)
+            self._client = AnthropicClient(self._endpoint, self._watch.see)
         return self._client
 
 
-def _load_sdk() -> None:
-    """Import the SDK. Collecting garbage meanwhile finds none and takes about 15 % of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        import remit.adapters.models.anthropic_sdk  # noqa: F401, PLC0415 - 1 to 2 s, so on first need
-    finally:
-        if was_enabled:
-            gc.enable()
+def _exchange(request: ModelRequest, on_text: TextSink | None) -> Exchange:
+    body = anthropic_wire.write_request(request)
+
+    def read(data: bytes) -> ModelReply:
+        return anthropic_wire.read_reply(data, request.model)
+
+    if on_text is None:
+        return Exchange(body=body, read_body=read)
+    relay = TextRelay(on_text)
+    return Exchange(
+        body={**body, "stream": True},
+        read_body=read,
+        events=AnthropicStream(request, relay),
+        relay=relay,
+    )

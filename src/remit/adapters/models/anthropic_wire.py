@@ -7,14 +7,21 @@ back unchanged (signed reasoning depends on it).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
-import orjson
-
-from remit.core.canonical import DEPTH_MAX
+from remit.adapters.models.replies import (
+    EMPTY_TEXT,
+    args_object,
+    check_reply,
+    malformed,
+    parse,
+    plain_fault,
+    safe_id,
+    tokens,
+    tool_args,
+)
 from remit.core.messages import (
     Attachment,
     Message,
@@ -28,12 +35,9 @@ from remit.core.messages import (
     ToolUse,
     Usage,
 )
-from remit.ports.effects import EffectFailed
 
 PROVIDER = "anthropic"
-TOKENS_MAX = 10**9
-EMPTY_TEXT = "(empty)"
-"""Stands where a message would be empty: the provider refuses empty messages and empty texts."""
+CACHEABLE = frozenset({"text", "image", "document", "tool_use", "tool_result"})
 
 _STOPS: Mapping[str, StopReason] = MappingProxyType(
     {
@@ -60,7 +64,26 @@ def write_request(request: ModelRequest) -> dict[str, Any]:
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.args_schema)}
             for tool in request.tools
         ]
+    if request.answer_schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.answer_schema)}}
+    if request.cache_prefix:
+        _mark_prefix(body)
     return body
+
+
+def _mark_prefix(body: dict[str, Any]) -> None:
+    """Mark the ends of what the next call repeats: three of the four marks that the provider allows."""
+    mark = {"type": "ephemeral"}
+    if "tools" in body:
+        body["tools"][-1]["cache_control"] = mark
+    if "system" in body:
+        body["system"] = [{"type": "text", "text": body["system"], "cache_control": mark}]
+    if len(body["messages"]) > 1:
+        blocks = body["messages"][-2]["content"]
+        # reasoning takes no mark, and is not ours to change
+        last = next((block for block in reversed(blocks) if block.get("type") in CACHEABLE), None)
+        if last is not None:
+            last["cache_control"] = mark
 
 
 def _write_message(message: Message) -> dict[str, Any]:
@@ -73,11 +96,10 @@ def _write_part(part: Part) -> dict[str, Any] | None:
         case Text():
             return {"type": "text", "text": part.text} if part.text.strip() else None
         case ToolUse():
-            # The provider takes objects alone, also from its own model's mouth.
-            args = part.args if isinstance(part.args, Mapping) else {"not_an_object": part.args}
-            return {"type": "tool_use", "id": part.id, "name": part.name, "input": args}
+            args = args_object(part.args)
+            return {"type": "tool_use", "id": safe_id(part.id), "name": part.name, "input": args}
         case ToolResult():
-            block = {"type": "tool_result", "tool_use_id": part.call_id, "content": part.content}
+            block = {"type": "tool_result", "tool_use_id": safe_id(part.call_id), "content": part.content}
             return {**block, "is_error": True} if part.is_error else block
         case Attachment():
             kind = "document" if part.media_type == "application/pdf" else "image"
@@ -93,29 +115,32 @@ def read_reply(data: bytes, requested_model: str) -> ModelReply:
 
     Raises: EffectFailed `model.failed`, its usage None (billed, amount unknown) where that is unreadable.
     """
-    value = _parse(data)
+    try:
+        value = parse(data)
+    except ValueError:
+        raise malformed("the body is not JSON") from None
     if not isinstance(value, dict):
-        raise _malformed("the body is not an object")
-    usage = _read_usage(value.get("usage"))
-    content = value.get("content")
+        raise malformed("the body is not an object")
+    return read_message(value, requested_model)
+
+
+def read_message(message: dict[str, Any], requested_model: str) -> ModelReply:
+    """The reply that the parsed `message` is. Raises: EffectFailed `model.failed`."""
+    usage = read_usage(message.get("usage"))
+    content = message.get("content")
     if not isinstance(content, list):
-        raise _malformed("content is not a list", usage)
-    stop = value.get("stop_reason")
+        raise malformed("content is not a list", usage)
+    stop = message.get("stop_reason")
     if not isinstance(stop, str) or stop not in _STOPS:
-        raise _malformed(f"stop_reason is {str(stop)[:40]!r}", usage)
-    parts = tuple(_read_block(block, usage) for block in content)
-    ids = [part.id for part in parts if isinstance(part, ToolUse)]
-    if len(set(ids)) != len(ids):
-        raise _malformed("two tool calls have one id", usage)
-    if _STOPS[stop] == "tool_use" and not ids:
-        raise _malformed("stop_reason is tool_use, but there is no tool call", usage)
-    model = value.get("model")
-    return ModelReply(
-        parts=parts,
+        raise malformed(f"stop_reason is {str(stop)[:40]!r}", usage)
+    model = message.get("model")
+    reply = ModelReply(
+        parts=tuple(_read_block(block, usage) for block in content),
         stop=_STOPS[stop],
         usage=usage,
         model=model if isinstance(model, str) and model else requested_model,
     )
+    return check_reply(reply)
 
 
 def _read_block(block: Any, usage: Usage) -> Part:
@@ -123,74 +148,23 @@ def _read_block(block: Any, usage: Usage) -> Part:
         case {"type": "text", "text": str(text)}:
             return Text(text=text)
         case {"type": "tool_use", "id": str(call_id), "name": str(name), "input": args} if call_id and name:
-            return ToolUse(id=call_id, name=name, args=args)
+            return ToolUse(id=call_id, name=name, args=tool_args(args))
         case {"type": "text" | "tool_use"}:
-            raise _malformed(f"a {block['type']} block lacks a field, or has one of the wrong type", usage)
+            raise malformed(f"a {block['type']} block lacks a field, or has one of the wrong type", usage)
         case {"type": str(kind)} if kind:
+            if fault := plain_fault(block):
+                raise malformed(f"a block of type {kind[:40]!r}: {fault}", usage)
             return Opaque(provider=PROVIDER, block=block)
-    raise _malformed("a content block has no type", usage)
+    raise malformed("a content block has no type", usage)
 
 
-def _read_usage(value: Any) -> Usage:
+def read_usage(value: Any) -> Usage:
+    """The usage of a message. Raises: EffectFailed `model.failed`."""
     if not isinstance(value, dict):
-        raise _malformed("usage is missing")
+        raise malformed("usage is missing")
     return Usage(
-        input_tokens=_tokens(value, "input_tokens", required=True),
-        output_tokens=_tokens(value, "output_tokens", required=True),
-        cache_read_tokens=_tokens(value, "cache_read_input_tokens"),
-        cache_write_tokens=_tokens(value, "cache_creation_input_tokens"),
+        input_tokens=tokens(value, "input_tokens", required=True),
+        output_tokens=tokens(value, "output_tokens", required=True),
+        cache_read_tokens=tokens(value, "cache_read_input_tokens"),
+        cache_write_tokens=tokens(value, "cache_creation_input_tokens"),
     )
-
-
-def _tokens(usage: dict[str, Any], name: str, *, required: bool = False) -> int:
-    count = usage.get(name)
-    if count is None and not required:
-        return 0
-    if type(count) is not int or not 0 <= count <= TOKENS_MAX:
-        raise _malformed(f"usage.{name} is not a number of tokens")
-    return count
-
-
-def _parse(data: bytes) -> Any:
-    """`data` as plain JSON. What orjson refuses may only hold lone surrogates, which are replaced."""
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            value = _clean(json.loads(data, parse_constant=_no_constant), 0)
-        except (ValueError, RecursionError):
-            raise _malformed("the body is not JSON") from None
-    else:
-        if not _is_shallow(value, 0):
-            raise _malformed("the body is nested too deeply")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _clean(value: Any, depth: int) -> Any:
-    if depth > DEPTH_MAX:
-        raise ValueError("nested too deeply")
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, list):
-        return [_clean(item, depth + 1) for item in value]
-    if isinstance(value, dict):
-        return {_clean(key, depth + 1): _clean(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return value
-
-
-def _is_shallow(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth < DEPTH_MAX and all(_is_shallow(item, depth + 1) for item in value.values())
-    if isinstance(value, list):
-        return depth < DEPTH_MAX and all(_is_shallow(item, depth + 1) for item in value)
-    return True
-
-
-def _malformed(why: str, usage: Usage | None = None) -> EffectFailed:
-    return EffectFailed("model.failed", f"the provider's reply is malformed: {why}", usage=usage)

@@ -1,0 +1,49 @@
+"""What a provider's `Model` is given, and what it remembers of the provider: the quota of the last response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remit.adapters.models.quota import Quota, read_quota
+
+if TYPE_CHECKING:
+    import httpx2
+
+DEFAULT_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a provider is and who asks it. `base_url` None is its official address. The key is never shown."""
+
+    api_key: str
+    base_url: str | None
+    timeout_s: float
+    http_client: httpx2.AsyncClient | None
+
+    def __repr__(self) -> str:
+        return f"Endpoint(base_url={self.base_url!r}, timeout_s={self.timeout_s!r})"
+
+
+class QuotaWatch:
+    """The quotas in the newest response that had any; `on_quota` is told them and returns at once."""
+
+    def __init__(self, provider: str, on_quota: Callable[[tuple[Quota, ...]], None] | None) -> None:
+        self._provider = provider
+        self._on_quota = on_quota
+        self._quotas: tuple[Quota, ...] = ()
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """The newest quotas; empty where the provider has told none."""
+        return self._quotas
+
+    def see(self, headers: Mapping[str, str]) -> None:
+        """Take the quotas from a response's headers."""
+        found = read_quota(self._provider, headers)
+        if found:
+            self._quotas = found
+            if self._on_quota is not None:
+                self._on_quota(found)
