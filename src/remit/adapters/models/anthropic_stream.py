@@ -33,6 +33,14 @@ class AnthropicStream:
         """The exact input and, strictly, all the output that was allowed; None before the message began."""
         return self._billed
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the message has stopped."""
+        return self.is_done
+
+    def end(self) -> None:
+        """This provider gives no mark of its own at the end."""
+
     def take(self, event: dict[str, Any]) -> None:
         """Take the next event; those of unknown types are passed over. Raises: EffectFailed."""
         kind = event.get("type")

@@ -19,6 +19,7 @@ from remit.adapters.models.replies import (
     parse,
     plain_fault,
     safe_id,
+    safe_name,
     tokens,
     tool_args,
 )
@@ -96,8 +97,8 @@ def _write_part(part: Part) -> dict[str, Any] | None:
         case Text():
             return {"type": "text", "text": part.text} if part.text.strip() else None
         case ToolUse():
-            args = args_object(part.args)
-            return {"type": "tool_use", "id": safe_id(part.id), "name": part.name, "input": args}
+            name, args = safe_name(part.name), args_object(part.args)
+            return {"type": "tool_use", "id": safe_id(part.id), "name": name, "input": args}
         case ToolResult():
             block = {"type": "tool_result", "tool_use_id": safe_id(part.call_id), "content": part.content}
             return {**block, "is_error": True} if part.is_error else block

@@ -25,14 +25,6 @@ DRAIN_TIMEOUT_S = 0.1
 MESSAGE_CHARS_MAX = 400
 
 
-class StatusError(Protocol):
-    """What an SDK raises for a response with an error's status."""
-
-    status_code: int
-    body: object | None
-    response: httpx2.Response
-
-
 class Response(Protocol):
     """A response whose body has not been read."""
 
@@ -103,7 +95,7 @@ class Attempts:
         message = f"the provider's response cannot be read: {type(error).__name__}: {error}"
         return EffectFailed("model.failed", self._clean(message), usage=billed)
 
-    def _of_status(self, error: StatusError | Exception) -> EffectFailed:
+    def _of_status(self, error: Exception) -> EffectFailed:
         response = getattr(error, "response", None)
         headers = response.headers if isinstance(response, httpx2.Response) else {}
         self._seen(headers)

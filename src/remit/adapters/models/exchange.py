@@ -53,12 +53,21 @@ class EventStream(Protocol):
         """As in `Reader`."""
         ...
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing, should no more events come."""
+        ...
+
+    def end(self) -> None:
+        """Take the mark that there are no more events."""
+        ...
+
     def take(self, event: dict[str, Any]) -> None:
         """Take the next event. Raises: EffectFailed."""
         ...
 
     def reply(self) -> ModelReply:
-        """The reply, where `is_done`. Raises: EffectFailed."""
+        """The reply, where `is_done` or `is_whole`. Raises: EffectFailed."""
         ...
 
 
@@ -148,13 +157,17 @@ class _StreamReader:
             if self._size > REPLY_BYTES_MAX:
                 raise malformed("the stream is too large")
             for data in self._decoder.feed(chunk):
-                if not self.is_done and not data.startswith(b"[DONE]"):
+                if self.is_done:
+                    return
+                if data.strip() == b"[DONE]":
+                    self._events.end()
+                else:
                     self._events.take(_event(data))
         except EffectFailed as error:
             raise self._as_billed(error) from None
 
     def reply(self) -> ModelReply:
-        if not self.is_done:
+        if not self.is_done and not self._events.is_whole:
             raise failures.of_cut("the stream ended before the reply did", self.billed)
         try:
             return self._events.reply()
@@ -164,7 +177,13 @@ class _StreamReader:
     def _as_billed(self, error: EffectFailed) -> EffectFailed:
         """`error` with what was billed until then, where it does not know better."""
         usage = self.billed if error.usage is None else error.usage
-        return EffectFailed(error.code, error.message, retryable=error.retryable, usage=usage)
+        return EffectFailed(
+            error.code,
+            error.message,
+            retryable=error.retryable,
+            retry_after_s=error.retry_after_s,
+            usage=usage,
+        )
 
 
 def _event(data: bytes) -> dict[str, Any]:

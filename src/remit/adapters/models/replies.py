@@ -31,6 +31,7 @@ PART_DEPTH_MAX = DEPTH_MAX - 8
 _CUT_DEPTH = 2 * DEPTH_MAX
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -74,6 +75,11 @@ def safe_id(call_id: str) -> str:
     if _SAFE_ID.fullmatch(call_id):
         return call_id
     return "call_" + hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def safe_name(name: str) -> str:
+    """A tool's `name` in the letters that every provider accepts, also where the model made it up."""
+    return name if _SAFE_ID.fullmatch(name) else (_UNSAFE.sub("_", name)[:64] or "_")
 
 
 def plain_fault(value: Any, depth: int = 0) -> str:
