@@ -75,6 +75,14 @@ def clean(text: str, chars_max: int = 200) -> str:
     return shown if len(shown) <= chars_max else shown[: chars_max - 1] + "…"
 
 
+def clean_stream(text: str) -> str:
+    """A piece of text that may break lines, and do nothing else to the screen."""
+    return "".join(
+        character if character == "\n" or character.isprintable() else " " if character == "\t" else "�"
+        for character in text
+    )
+
+
 def clean_text(text: str) -> str:
     """Several lines, each of them clean."""
     return "\n".join(clean(line, 10_000) for line in text.splitlines())

@@ -21,6 +21,7 @@ from remit.core.errors import CODES, Exit, RemitError
 from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord
 from remit.ports.journal import AuditQuery
+from remit.ports.services import Stream
 from remit.runtime.runner import RunResult
 from remit.wiring.agent import AgentOptions, open_agent
 from remit.wiring.deployment import Deployment
@@ -43,6 +44,7 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
 )
 @click.option("--model", help="Ask this model instead of the configuration's.")
 @click.option("--offline", is_flag=True, help="Let the scripted model server answer: no key, no network.")
+@click.option("--stream", is_flag=True, help="Show the model's words as they come.")
 @click.option(
     "--report", is_flag=True, help="Afterwards show the trace, the audit records and what to try next."
 )
@@ -56,21 +58,21 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
     """
     deployment = Deployment(home=home, environment=os.environ)
     task = _task(given["task"]) + _context(given["contexts"])
+    watch = None if as_json else Watch()
     options = AgentOptions(
-        config=given["config"],
-        model=given["model"],
-        offline=given["offline"],
-        watch=None if as_json else Watch(),
+        config=given["config"], model=given["model"], offline=given["offline"], watch=watch
     )
-    sys.exit(run_async(_run(deployment, options, task, _Show(as_json=as_json, report=report))))
+    show = _Show(as_json=as_json, report=report, stream=watch if given["stream"] else None)
+    sys.exit(run_async(_run(deployment, options, task, show)))
 
 
 class _Show:
     """How the result is shown."""
 
-    def __init__(self, *, as_json: bool, report: bool) -> None:
+    def __init__(self, *, as_json: bool, report: bool, stream: Stream | None) -> None:
         self.as_json = as_json
         self.report = report
+        self.stream = stream
 
 
 async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _Show) -> int:
@@ -83,7 +85,7 @@ async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _
             _say(
                 f"{len(agent.interrupted)} run(s) of a process that died were ended: remit audit search --open"
             )
-        result = await agent.runner.run(task, Principal(kind="user", id=getpass.getuser()))
+        result = await agent.runner.run(task, Principal(kind="user", id=getpass.getuser()), show.stream)
         record = await agent.journal.run(result.run.id)
         if record is None:
             raise RemitError("journal.unavailable", "the run is not in the journal")

@@ -4,21 +4,51 @@ from __future__ import annotations
 
 import orjson
 
-from remit.cli.output import bold, clean, dim, paint
+from remit.cli.output import bold, clean, clean_stream, dim, paint
 from remit.core.actions import ModelCall, ToolCall
 from remit.core.messages import ModelReply
 from remit.core.money import format_usd
 from remit.core.outcomes import Done, Failed, Refused, Suspended, Unknown
-from remit.ports.services import AttemptEnded, EffectEnded, RunStarted, TelemetryEvent, ThresholdCrossed
+from remit.ports.services import (
+    AttemptEnded,
+    EffectEnded,
+    FirstText,
+    RunStarted,
+    TelemetryEvent,
+    ThresholdCrossed,
+)
 
 _ARGS_CHARS_MAX = 90
 
 
 class Watch:
-    """A telemetry sink for the person who started the run; it shows what they may see anyway."""
+    """A telemetry sink, and a stream, for the person who started the run; it shows what they may see anyway."""
+
+    def __init__(self) -> None:
+        self._in_text = False
+
+    def text(self, attempt: int, text: str) -> None:
+        """Print the next piece of a reply."""
+        if not self._in_text:
+            print(dim("  │ "), end="")
+            self._in_text = True
+        print(clean_stream(text).replace("\n", "\n" + dim("  │ ")), end="", flush=True)
+
+    def reset(self, attempt: int) -> None:
+        """Say that what was printed of this attempt does not count."""
+        self._end_text()
+        print(paint(f"  ↻ what attempt {attempt} said above does not count", "yellow"))
+
+    def _end_text(self) -> None:
+        if self._in_text:
+            print()
+            self._in_text = False
 
     def emit(self, event: TelemetryEvent) -> None:
         """Print the line (or lines) of `event`."""
+        if isinstance(event, FirstText):
+            return  # it comes with the text itself
+        self._end_text()
         if isinstance(event, EffectEnded):
             self._effect(event)
         elif isinstance(event, RunStarted):

@@ -43,13 +43,17 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """It was tried and went wrong, or had no usable result. `happened`: the effect took place all the same."""
+    """It was tried and went wrong, or had no usable result. `happened`: the effect took place all the same.
+
+    `retry_after_s`: the provider asks to wait so long.
+    """
 
     code: str
     message: str
     retryable: bool = False
     happened: bool = False
     cost_nano_usd: int = 0
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

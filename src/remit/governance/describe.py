@@ -41,6 +41,9 @@ def describe(remit: Remit, tools: Sequence[ToolSpec]) -> list[Statement]:
 
 def _grants(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
     statements = [_say(remit, "may", f"ask the model {remit.model}", "model")]
+    for index, name in enumerate(remit.fallback_models):
+        text = f"ask the model {name} where the first is not available"
+        statements.append(_say(remit, "may", text, f"fallback_models.{index}"))
     for index, tool in enumerate(granted):
         if set(tool.classes) & remit.denied_classes:
             continue

@@ -23,7 +23,7 @@ from remit.governance import approvals, budget, limits, records, results
 from remit.governance.budget import TenantCap
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
-from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
+from remit.ports.effects import CallContext, EffectFailed, Model, TextSink, ToolHost
 from remit.ports.journal import (
     Admission,
     Admitted,
@@ -40,11 +40,12 @@ from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, Threshol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernedRun:
-    """A run, the rules it began under, and the number of its attempt."""
+    """A run, the rules it began under, and the number of its attempt. `on_text`: told a reply as it comes."""
 
     run: Run
     rules: Rules
     attempt: int = 1
+    on_text: TextSink | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +298,7 @@ class Gate:
         self, action: ModelCall | ToolCall, governed: GovernedRun, decision: Decision
     ) -> Attempted:
         if isinstance(action, ModelCall):
-            reply = await self._effects.model.complete(action.request)
+            reply = await self._effects.model.complete(action.request, governed.on_text)
             return results.model_done(action, reply, self._prices)
         run = governed.run
         context = CallContext(

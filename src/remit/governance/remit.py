@@ -57,6 +57,7 @@ class Remit:
 
     agent: str
     model: str
+    fallback_models: tuple[str, ...]
     digest: str
     instructions: str
     max_retries: int
@@ -138,6 +139,7 @@ class _Compiler:
         return Remit(
             agent=agent.name,
             model=agent.model,
+            fallback_models=tuple(agent.fallback_models),
             digest=self._digest(),
             instructions=agent.instructions or f"You are {agent.name}. Use the tools; answer plainly.",
             max_retries=agent.max_retries,

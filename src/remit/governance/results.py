@@ -100,7 +100,12 @@ def release_done(answer: str) -> Attempted:
 
 def effect_failed(error: EffectFailed, action: Action, prices: Prices) -> Attempted:
     """The port knows that the effect did not take place, or has no answer."""
-    shown = Failed(code=error.code, message=_plain(error.message), retryable=error.retryable)
+    shown = Failed(
+        code=error.code,
+        message=_plain(error.message),
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+    )
     if not isinstance(action, ModelCall):
         return _failure(shown)
     if error.usage is None:

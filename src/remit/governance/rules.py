@@ -36,9 +36,10 @@ class Rules:
         self._rules = {name: self._compile(tool) for name, tool in self.tools.items()}
         self._allow_tool = {name: self._allowed(tool) for name, tool in self.tools.items()}
         self._requirements = {requirement.rule: requirement for requirement in remit.approvals}
-        self._allow_model = self._allow(
-            "model", Constraints(timeout_s=remit.model_timeout_s, output_bytes_max=remit.result_bytes_max)
-        )
+        model_bounds = Constraints(timeout_s=remit.model_timeout_s, output_bytes_max=remit.result_bytes_max)
+        self._models = {remit.model: self._allow("model", model_bounds)}
+        for index, name in enumerate(remit.fallback_models):
+            self._models.setdefault(name, self._allow(f"fallback_models.{index}", model_bounds))
         self._allow_release = self._allow(
             "agent", Constraints(timeout_s=remit.tool_timeout_s, output_bytes_max=remit.result_bytes_max)
         )
@@ -51,8 +52,8 @@ class Rules:
         if isinstance(action, ToolCall):
             return self._decide_tool(action)
         if isinstance(action, ModelCall):
-            if action.resource == self.remit.model == action.request.model:
-                return self._allow_model
+            if action.resource == action.request.model and action.resource in self._models:
+                return self._models[action.resource]
             return self.deny("policy.denied", "model", f"the model {action.resource!r} is not granted")
         if isinstance(action, Release):
             return self._allow_release

@@ -109,6 +109,12 @@ class Agent(Section):
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         description="The one model it may call; its price must be known."
     )
+    fallback_models: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
+        default_factory=list,
+        max_length=10,
+        description="Models to ask, in this order, where the first is not available; only before a tool was called "
+        "or any text shown.",
+    )
     instructions: Text | None = Field(default=None, description="What the model is told of its work.")
     owner: Text | None = None
     risk_tier: Literal["low", "medium", "high"] | None = None

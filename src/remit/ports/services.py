@@ -58,6 +58,15 @@ class EffectEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstText:
+    """The first text of a streamed reply came, `after_us` after its call was begun."""
+
+    run: Run
+    model: str
+    after_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
     """One attempt of a run ended; `error` is empty where it did not fail."""
 
@@ -99,7 +108,21 @@ class ThresholdCrossed:
     cap_nano_usd: int
 
 
-TelemetryEvent: TypeAlias = RunStarted | EffectEnded | AttemptEnded | RunStopped | ThresholdCrossed
+TelemetryEvent: TypeAlias = (
+    RunStarted | EffectEnded | FirstText | AttemptEnded | RunStopped | ThresholdCrossed
+)
+
+
+class Stream(Protocol):
+    """Where a reply is shown while it is being made. Outside of every record and decision; never raises."""
+
+    def text(self, attempt: int, text: str) -> None:
+        """The next piece of the reply of this attempt."""
+        ...
+
+    def reset(self, attempt: int) -> None:
+        """What was shown of this attempt is void: another attempt begins."""
+        ...
 
 
 class Telemetry(Protocol):

@@ -44,18 +44,20 @@ class Conversation:
         self._messages: list[Message] = []
         self._digests: list[str] = []
         self._known: KnownPrefix | None = None
+        self.model = remit.model
         self.step = 0
         self._add(Message(role="user", parts=(Text(text=run.task.text),)))
 
     def model_call(self, attempt: int) -> ModelCall:
         """The next model call; a further attempt at the same step is a new action."""
         request = ModelRequest(
-            model=self._remit.model,
+            model=self.model,
             system=self._remit.instructions,
             messages=tuple(self._messages),
             tools=self._offers,
             max_output_tokens=self._remit.max_output_tokens,
             known_prefix=self._known,
+            cache_prefix=True,
         )
         return actions.model_call(self._place(self.step + 1, f"m{attempt}"), request, tuple(self._digests))
 
@@ -66,6 +68,11 @@ class Conversation:
     def release(self, answer: str) -> actions.Release:
         """The action of handing out the final answer."""
         return actions.release(self._place(self.step, "answer"), answer)
+
+    def fail_over(self, model: str) -> None:
+        """Ask another model from now on; what the first one counted says nothing of it."""
+        self.model = model
+        self._known = None
 
     def add_reply(self, reply: ModelReply) -> None:
         """The model's turn."""

@@ -16,6 +16,8 @@ from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unkno
 from remit.core.runs import RunEnd
 from remit.governance.gate import Gate, GovernedRun
 from remit.runtime.context import Conversation, tool_result
+from remit.runtime.health import Health
+from remit.runtime.streaming import Streaming
 
 CALLS_PER_TURN_MAX = 64
 BAD_TURNS_MAX = 5
@@ -30,27 +32,30 @@ class AttemptFailed:
 
     code: str
     message: str
+    retry_after_s: float | None = None
 
 
 class AgentLoop:
     """One run's loop. A further `attempt` goes on where the failed one stopped: nothing is done twice."""
 
-    def __init__(self, gate: Gate, conversation: Conversation) -> None:
+    def __init__(self, gate: Gate, conversation: Conversation, health: Health, streaming: Streaming) -> None:
         self._gate = gate
-        self._conversation = conversation
+        self._health = health
+        self.streaming = streaming
+        self.conversation = conversation
         self._bad_turns = 0
         self.usage = Usage()
         self.cost_nano_usd = 0
 
     async def attempt(self, governed: GovernedRun) -> RunEnd | AttemptFailed:
         """Go on until the run ends, waits, or the attempt fails. Raises only cancellation."""
-        conversation = self._conversation
+        conversation = self.conversation
         while True:
             outcome = await self._perform_model(governed)
             if not isinstance(outcome, Done):
                 return _end_of(outcome)
             reply: ModelReply = outcome.value
-            problem = _unusable(reply)
+            problem = _unusable(reply, governed.rules.remit.max_output_tokens)
             if problem is not None:
                 return problem
             conversation.add_reply(reply)
@@ -67,7 +72,15 @@ class AgentLoop:
             conversation.add_results(_results(uses, outcomes))
 
     async def _perform_model(self, governed: GovernedRun) -> Outcome:
-        outcome = await self._gate.perform(self._conversation.model_call(governed.attempt), governed)
+        conversation, health = self.conversation, self._health
+        blocked_s = health.blocked_s(conversation.model)
+        if blocked_s > 0:
+            message = f"{conversation.model} has failed too often; it is asked again in {blocked_s:.0f} s"
+            return Failed(code="model.unavailable", message=message, retryable=True, retry_after_s=blocked_s)
+        self.streaming.begin(conversation.model)
+        outcome = await self._gate.perform(conversation.model_call(governed.attempt), governed)
+        if isinstance(outcome, Done | Failed):
+            health.heard(conversation.model, available=isinstance(outcome, Done) or not outcome.retryable)
         self._add_cost(outcome)
         if isinstance(outcome, Done) and outcome.usage is not None:
             self.usage += outcome.usage
@@ -80,7 +93,7 @@ class AgentLoop:
     async def _perform_tools(self, governed: GovernedRun, uses: tuple[ToolUse, ...]) -> list[Outcome]:
         """The outcomes of one turn's calls, in their order; the calls run side by side."""
         calls = [
-            self._gate.perform(self._conversation.tool_call(index, use), governed)
+            self._gate.perform(self.conversation.tool_call(index, use), governed)
             for index, use in enumerate(uses[:CALLS_PER_TURN_MAX])
         ]
         outcomes = [await calls[0]] if len(calls) == 1 else await _side_by_side(calls)
@@ -90,7 +103,7 @@ class AgentLoop:
         return outcomes + [surplus] * (len(uses) - len(calls))
 
     async def _release(self, governed: GovernedRun, answer: str) -> RunEnd | AttemptFailed:
-        outcome = await self._gate.perform(self._conversation.release(answer), governed)
+        outcome = await self._gate.perform(self.conversation.release(answer), governed)
         if isinstance(outcome, Done):
             return RunEnd(status="succeeded", answer=answer)
         return _end_of(outcome)
@@ -120,13 +133,16 @@ def _results(uses: tuple[ToolUse, ...], outcomes: list[Outcome]) -> list[ToolRes
     ]
 
 
-def _unusable(reply: ModelReply) -> RunEnd | None:
+def _unusable(reply: ModelReply, max_output_tokens: int) -> RunEnd | None:
     if reply.stop == "refusal":
         return RunEnd(status="failed", code="model.failed", message="the model declined the task")
-    if reply.stop == "max_tokens":
-        message = "the model's reply was cut off by max_output_tokens"
-        return RunEnd(status="failed", code="model.truncated", message=message)
-    return None
+    if reply.stop != "max_tokens":
+        return None
+    if reply.usage.output_tokens < max_output_tokens:
+        message = f"the money left covered a reply of {reply.usage.output_tokens} tokens, which was cut off"
+        return RunEnd(status="refused", code="budget.exhausted", message=message)
+    message = "the model's reply was cut off by max_output_tokens"
+    return RunEnd(status="failed", code="model.truncated", message=message)
 
 
 def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
@@ -143,8 +159,8 @@ def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
             return RunEnd(status="suspended", code="approval.required", message=message)
         case Unknown(action_id=action_id, reason=reason):
             return RunEnd(status="suspended", code="effect.unknown", message=f"{action_id}: {reason}")
-        case Failed(code=code, message=message, retryable=True):
-            return AttemptFailed(code=code, message=message)
+        case Failed(code=code, message=message, retryable=True, retry_after_s=retry_after_s):
+            return AttemptFailed(code=code, message=message, retry_after_s=retry_after_s)
         case Failed(code=code, message=message):
             return RunEnd(status="failed", code=code, message=message)
     raise AssertionError(outcome)  # Done is handled by the callers

@@ -16,14 +16,17 @@ from remit.core.messages import Usage
 from remit.core.runs import Run, RunEnd
 from remit.governance import records
 from remit.governance.gate import Gate, GateServices, GovernedRun
+from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.journal import RunEnding, StartRun
-from remit.ports.services import AttemptEnded, RunStarted, RunStopped
+from remit.ports.services import AttemptEnded, RunStarted, RunStopped, Stream
 from remit.runtime.context import Conversation
+from remit.runtime.health import Health
 from remit.runtime.loop import AgentLoop, AttemptFailed
+from remit.runtime.streaming import Streaming
 
 TASK_BYTES_MAX = 256 * 1024
-_BACKOFF_MAX_S = 60
+_BACKOFF_MAX_S = 60.0
 _SLOT_POLL_MAX_S = 1.0
 _CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
 
@@ -41,6 +44,11 @@ class RunResult:
     duration_us: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Retry:
+    wait_s: float
+
+
 class Runner:
     """Runs one agent's tasks, as many side by side as its remit allows."""
 
@@ -51,6 +59,7 @@ class Runner:
         self._gate = gate
         self._rules = rules
         # first come, first served within this process; the journal's count over all processes decides
+        self._health = Health(services.clock)
         self._slots = asyncio.Semaphore(rules.remit.max_concurrent_runs)
 
     async def announce(self) -> bool:
@@ -60,8 +69,8 @@ class Runner:
         record = audit.record("remit", at_us, {"agent": remit.agent, "remit": remit.digest})
         return await self._journal.register_remit(remit.agent, remit.digest, at_us, record)
 
-    async def run(self, text: str, principal: Principal) -> RunResult:
-        """Give the agent a task.
+    async def run(self, text: str, principal: Principal, stream: Stream | None = None) -> RunResult:
+        """Give the agent a task; its replies are shown to `stream` while they are made.
 
         Raises: RemitError `value.invalid`, `value.too_large` (nothing was begun), `journal.unavailable`.
         """
@@ -73,7 +82,7 @@ class Runner:
             if not await self._take_slot(run):
                 return await self._no_slot(run)
             try:
-                return await self._attend(run)
+                return await self._attend(run, stream)
             finally:
                 self._slots.release()
         except asyncio.CancelledError:
@@ -141,11 +150,12 @@ class Runner:
         await self._end(run, end)
         return RunResult(run=run, end=end, steps=0, attempts=0, usage=Usage(), cost_nano_usd=0, duration_us=0)
 
-    async def _attend(self, run: Run) -> RunResult:
+    async def _attend(self, run: Run, stream: Stream | None) -> RunResult:
         started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
         self._telemetry.emit(RunStarted(run=run))
         conversation = Conversation(run, self._rules)
-        loop = AgentLoop(self._gate, conversation)
+        streaming = Streaming(run, stream, self._clock, self._telemetry)
+        loop = AgentLoop(self._gate, conversation, self._health, streaming)
         attempts = 0
         end = _CANCELLED
         try:
@@ -179,10 +189,12 @@ class Runner:
         try:
             async with asyncio.timeout(self._left_s(run)):
                 while True:
+                    governed = replace(governed, on_text=loop.streaming.text_sink(governed.attempt))
                     ended = await self._attempt(governed, loop)
                     if isinstance(ended, RunEnd):
                         return ended, governed.attempt
-                    await self._clock.sleep(_backoff_s(governed.attempt))
+                    loop.streaming.void(governed.attempt)
+                    await self._clock.sleep(ended.wait_s)
                     governed = replace(governed, attempt=governed.attempt + 1)
         except TimeoutError:
             message = f"the run took longer than {self._rules.remit.run_timeout_s:g} s"
@@ -192,18 +204,18 @@ class Runner:
             message = f"the run broke with {type(error).__name__}"
             return RunEnd(status="failed", code="internal", message=message), governed.attempt
 
-    async def _attempt(self, governed: GovernedRun, loop: AgentLoop) -> RunEnd | AttemptFailed:
+    async def _attempt(self, governed: GovernedRun, loop: AgentLoop) -> RunEnd | _Retry:
         started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
         error, retry_in_s = "cancelled", None
         try:
             ended = await loop.attempt(governed)
             error = ended.code
-            if isinstance(ended, AttemptFailed):
-                if governed.attempt > self._rules.remit.max_retries:
-                    ended = RunEnd(status="failed", code=ended.code, message=ended.message)
-                else:
-                    retry_in_s = _backoff_s(governed.attempt)
-            return ended
+            if not isinstance(ended, AttemptFailed):
+                return ended
+            decided = self._after(ended, governed, loop)
+            if isinstance(decided, _Retry):
+                retry_in_s = decided.wait_s
+            return decided
         finally:
             self._telemetry.emit(
                 AttemptEnded(
@@ -216,6 +228,29 @@ class Runner:
                 )
             )
 
+    def _after(self, failed: AttemptFailed, governed: GovernedRun, loop: AgentLoop) -> RunEnd | _Retry:
+        """Another attempt, and when; or the run's end, where none is left, none is due, or none would be in time."""
+        remit, conversation = self._rules.remit, loop.conversation
+        if governed.attempt > remit.max_retries:
+            return RunEnd(status="failed", code=failed.code, message=failed.message)
+        if not self._health.take_retry(conversation.model):
+            message = f"{failed.message}; not retried, because too many calls are being retried"
+            return RunEnd(status="failed", code=failed.code, message=message)
+        following = _next_model(conversation, remit)
+        if following is not None and not loop.streaming.has_shown:
+            conversation.fail_over(following)
+            return _Retry(wait_s=0.0)
+        wait_s = max(self._backoff_s(governed.attempt), failed.retry_after_s or 0.0)
+        if wait_s >= self._left_s(governed.run):
+            message = f"{failed.message}; the next attempt is due in {wait_s:.0f} s, after the run's deadline"
+            return RunEnd(status="failed", code=failed.code, message=message)
+        return _Retry(wait_s=wait_s)
+
+    def _backoff_s(self, attempt: int) -> float:
+        """1, 2, 4 ... s and up to a quarter more, so that runs that failed together do not return together."""
+        jitter = int.from_bytes(self._clock.entropy(2), "big") / 65_536 / 4
+        return min(2.0 ** (attempt - 1), _BACKOFF_MAX_S) * (1 + jitter)
+
     async def _end(self, run: Run, end: RunEnd) -> None:
         """Record how the run ended, unless the commit of its answer did."""
         if end.status == "succeeded":
@@ -225,5 +260,8 @@ class Runner:
         await self._journal.end_run(run.id, ending, at_us)
 
 
-def _backoff_s(attempt: int) -> float:
-    return float(min(2 ** (attempt - 1), _BACKOFF_MAX_S))
+def _next_model(conversation: Conversation, remit: Remit) -> str | None:
+    """The model to fail over to; None where there is no further one, or tools have been called already."""
+    models = (remit.model, *remit.fallback_models)
+    following = models.index(conversation.model) + 1
+    return models[following] if conversation.step == 0 and following < len(models) else None

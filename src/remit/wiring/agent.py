@@ -40,6 +40,8 @@ from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
 from remit.wiring.remits import load_remit
 
+EXPIRE_EVERY_S = 30.0
+
 if TYPE_CHECKING:
     from remit.testing.model_server import RunningServer
 
@@ -100,6 +102,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         gate = Gate(services, Effects(model=model, tools=tools))
         runner = Runner(services, gate, rules)
         await runner.announce()
+        stack.push_async_callback(_ended, asyncio.create_task(_expire_holds(journal, clock)))
         await warming  # so that the first call's time is the call's, and not the import's
         # what is loaded stays: a full collection need not look through it again (50 ms)
         gc.collect()
@@ -114,6 +117,18 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             interrupted=interrupted,
             model_server=server,
         )
+
+
+async def _expire_holds(journal: SqliteJournal, clock: SystemClock) -> None:
+    """Every now and then, presume spent what no call will settle any more."""
+    while True:
+        await journal.expire_holds(clock.now_us())
+        await clock.sleep(EXPIRE_EVERY_S)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def _check_model(deployment: Deployment, options: AgentOptions, remit: Remit) -> None:

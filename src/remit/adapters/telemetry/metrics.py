@@ -27,7 +27,14 @@ from remit.adapters.telemetry import names
 from remit.core.errors import RemitError
 from remit.core.outcomes import Done, Failed, Refused, Suspended, Unknown
 from remit.core.runs import RunStatus
-from remit.ports.services import EffectEnded, RunStarted, RunStopped, TelemetryEvent, ThresholdCrossed
+from remit.ports.services import (
+    EffectEnded,
+    FirstText,
+    RunStarted,
+    RunStopped,
+    TelemetryEvent,
+    ThresholdCrossed,
+)
 
 BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # A suspended run has not ended: it is counted when it does.
@@ -109,6 +116,13 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self._first_text = Histogram(
+            names.FIRST_TEXT,
+            "Time from a streamed model call to the first text of its reply.",
+            ("agent_name", "model"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
         self._active = Gauge(names.ACTIVE_RUNS, "Runs at work now.", ("agent_name",), registry=registry)
         self._decisions = Counter(
             names.DECISIONS,
@@ -157,6 +171,8 @@ class Metrics:
             self._active.labels(event.run.agent).set(len(running))
         elif isinstance(event, RunStopped):
             self._stopped(event)
+        elif isinstance(event, FirstText):
+            self._first_text.labels(event.run.agent, event.model).observe(event.after_us / 1_000_000)
         elif isinstance(event, ThresholdCrossed):
             # The scope's kind alone: the rest of it may be a run's id.
             kind = event.scope.split(":", 1)[0]

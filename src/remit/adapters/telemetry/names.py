@@ -92,21 +92,10 @@ LOG_TOOL_CALL: Final = "TOOL_CALL"
 LOG_LLM_CALL: Final = "LLM_CALL"
 LOG_RELEASE: Final = "RELEASE"
 LOG_BLOCKED: Final = "BLOCKED"
+FIRST_TEXT: Final = "remit_time_to_first_text_seconds"
+
 LOG_RUN_STARTED: Final = "RUN_STARTED"
 LOG_RUN_SUSPENDED: Final = "RUN_SUSPENDED"
 LOG_RUN_ENDED: Final = "RUN_ENDED"
 LOG_RETRY: Final = "RETRY"
 LOG_ALERT: Final = "ALERT"
-
-
-def provider_of(model: str) -> str:
-    """The `gen_ai.provider.name` of a model, by the way its maker names models; `unknown` otherwise."""
-    if model.startswith("claude"):
-        return "anthropic"
-    if model.startswith(("gpt", "o1", "o3", "o4", "chatgpt")):
-        return "openai"
-    if model.startswith("gemini"):
-        return "gcp.gemini"
-    if model.startswith(("mistral", "codestral", "ministral")):
-        return "mistral_ai"
-    return "unknown"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from remit.adapters.telemetry import content, names
 from remit.adapters.telemetry.spans import SpanMaker, SpanRecord
 from remit.core.errors import RemitError
+from remit.core.models import provider_of
 from remit.ports.services import RunStarted, RunStopped, TelemetryEvent
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _effect(span: SpanRecord) -> dict[str, Any]:
     }
     if span.kind == "model":
         found |= {names.AGENT_SPAN: "llm.call", names.OPERATION: names.CHAT}
-        found |= {names.PROVIDER: names.provider_of(span.resource), names.REQUEST_MODEL: span.resource}
+        found |= {names.PROVIDER: provider_of(span.resource), names.REQUEST_MODEL: span.resource}
         found |= _usage(span)
     elif span.kind == "tool":
         found |= {names.AGENT_SPAN: f"tool.{span.resource}", names.OPERATION: names.EXECUTE_TOOL}
