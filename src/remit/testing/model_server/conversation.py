@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+import orjson
 
 CONTEXT_MARK = "\n\nContext (JSON):\n"
 """What stands between the task and the caller's context in the first user message."""
@@ -41,32 +42,70 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """A turn to answer with, `delay_s` later."""
+class Failure:
+    """An error to answer with. `body` is sent as it is, instead of the protocol's error body.
 
-    text: str
-    calls: tuple[Call, ...]
+    `type` "" is the protocol's own for that status. `code` names the cause where a protocol has codes;
+    `retry_after_date`: Retry-After is sent as an HTTP date. `quota`: the account's money is spent.
+    """
+
+    status: int
+    type: str = ""
+    message: str
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: int | None = None
+    retry_after_date: bool = False
+    quota: bool = False
+    body: str | None = None
     delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """An error to answer with. `body` is sent as it is, instead of the protocol's error body."""
+class Fault:
+    """What goes wrong with an answer that is billed in full, after `after` pieces of its stream.
 
-    status: int
-    type: str
-    message: str
-    retry_after_s: int | None = None
-    body: str | None = None
+    `cut` ends the connection with a reset (after `after_bytes` bytes where that is given), `hang` says
+    nothing more, `malformed` goes on with what is no JSON, `error` ends with the error `failure`.
+    """
+
+    kind: Literal["cut", "hang", "malformed", "error"]
+    after: int = 0
+    after_bytes: int | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A turn to answer with, `delay_s` later, `drip_s` between the pieces of a stream.
+
+    `think` is said before the text, where the request lets the model think; `refusal`: why the model
+    declines, None where it does not.
+    """
+
+    text: str
+    calls: tuple[Call, ...]
+    think: str = ""
+    refusal: str | None = None
     delay_s: float = 0.0
+    drip_s: float = 0.0
+    fault: Fault | None = None
 
 
 class BadRequest(Exception):
     """The request is not one that the provider would take."""
 
-    def __init__(self, message: str, *, status: int = 400, kind: str = "invalid_request_error") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
         super().__init__(message)
-        self.failure = Failure(status=status, type=kind, message=message)
+        self.failure = Failure(status=status, type=kind, message=message, code=code, param=param)
 
 
 def split_task(text: str) -> tuple[str, Mapping[str, Any] | None]:
@@ -75,8 +114,8 @@ def split_task(text: str) -> tuple[str, Mapping[str, Any] | None]:
     if not mark:
         return text, None
     try:
-        context = json.loads(tail)
-    except ValueError:
+        context = orjson.loads(tail)
+    except orjson.JSONDecodeError:
         return text, None
     return (task, context) if isinstance(context, dict) else (text, None)
 
@@ -84,8 +123,8 @@ def split_task(text: str) -> tuple[str, Mapping[str, Any] | None]:
 def read_result(content: str, is_error: bool) -> Any:
     """A tool result as a value: parsed where it is JSON; an error always has an `error` field."""
     try:
-        value = json.loads(content)
-    except ValueError:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
         value = content
     if is_error and not (isinstance(value, dict) and "error" in value):
         return {"error": {"code": "", "message": value, "rule": "", "remedy": ""}}

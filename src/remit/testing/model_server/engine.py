@@ -5,13 +5,15 @@ The only thing it remembers is how often a scripted error has been given for one
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from remit.testing.model_server import references
 from remit.testing.model_server.conversation import Call, Conversation, Failure, Reply, View
 from remit.testing.model_server.references import Unresolved
-from remit.testing.model_server.scripts import Branch, Script, Step, arrange
+from remit.testing.model_server.scripts import Branch, Script, ScriptError, Step, arrange
 
 REMEMBERED_MAX = 4096
 
@@ -34,18 +36,13 @@ class Engine:
             step = self._step(script, conversation, groups)
             if step is None:
                 return _broken(script, conversation, "the script has no such turn")
-            failure = self._failure(script, step, conversation)
-            if failure is not None:
-                return failure
+            error = self._error(script, step, conversation)
+            if error is not None and error.fault is None:
+                return replace(error.failure, delay_s=step.after)
             view = _view(conversation, groups, conversation.turn)
-            return Reply(
-                text=references.fill_text(step.say, view),
-                calls=tuple(
-                    Call(tool=call.tool, args=references.fill(call.args, view)) for call in step.call
-                ),
-                delay_s=step.after,
-            )
-        except Unresolved as error:
+            reply = _reply(step, view)
+            return reply if error is None else replace(reply, fault=error.fault)
+        except (Unresolved, RecursionError) as error:
             return _broken(script, conversation, f"a reference cannot be resolved: {error}")
 
     def reset(self) -> None:
@@ -75,11 +72,10 @@ class Engine:
             turn, position = turn + 1, position + 1
         return None
 
-    def _failure(self, script: Script, step: Step, conversation: Conversation) -> Failure | None:
+    def _error(self, script: Script, step: Step, conversation: Conversation) -> ScriptError | None:
+        """The scripted error, where it is due."""
         error = step.error
-        if error is None:
-            return None
-        if error.times != "always":
+        if error is not None and error.times != "always":
             key = (script.name, conversation.turn, conversation.digest)
             given = self._failed.pop(key, 0)
             if given >= error.times:
@@ -87,14 +83,22 @@ class Engine:
             if len(self._failed) >= REMEMBERED_MAX:
                 del self._failed[next(iter(self._failed))]
             self._failed[key] = given + 1
-        return Failure(
-            status=error.status,
-            type=error.type,
-            message=error.message,
-            retry_after_s=error.retry_after_s,
-            body=error.body,
-            delay_s=step.after,
-        )
+        return error
+
+
+def _reply(step: Step, view: View) -> Reply:
+    if step.say_json is None:
+        text = references.fill_text(step.say, view)
+    else:
+        text = json.dumps(references.fill(step.say_json, view), ensure_ascii=False)
+    return Reply(
+        text=text,
+        calls=tuple(Call(tool=call.tool, args=references.fill(call.args, view)) for call in step.call),
+        think=references.fill_text(step.think, view),
+        refusal=None if step.refuse is None else references.fill_text(step.refuse, view),
+        delay_s=step.after,
+        drip_s=step.drip_s,
+    )
 
 
 def _view(conversation: Conversation, groups: Mapping[str, str], turn: int) -> View:

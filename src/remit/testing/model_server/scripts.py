@@ -6,10 +6,11 @@ A script that could end before its last turn, or run past it, does not load.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,6 +28,7 @@ from remit.core.errors import RemitError
 from remit.governance import source
 from remit.governance.source import ConfigErrors
 from remit.testing.model_server import references
+from remit.testing.model_server.conversation import Failure, Fault
 
 CODE = "script.invalid"
 DEPTH_MAX = 8
@@ -36,23 +38,77 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+_FAULTS: Mapping[str, Literal["cut", "hang", "malformed", "error"]] = MappingProxyType(
+    {
+        "cut_after": "cut",
+        "cut_after_bytes": "cut",
+        "hang_after": "hang",
+        "malformed_after": "malformed",
+        "error_after": "error",
+    }
+)
+
+
 class ScriptError(_Strict):
-    """Fail `times` times, then go on. `body`: these very bytes instead of the protocol's error body."""
+    """Fail `times` times, then go on. `body`: these very bytes instead of the protocol's error body.
+
+    The `..._after` keys let the turn's answer begin and be billed, and then go wrong after so many pieces of
+    its stream (`cut_after_bytes`: bytes); a whole answer goes wrong at once. At most one may stand.
+    """
 
     status: int = Field(default=500, ge=200, le=599)
-    type: str = "api_error"
+    type: str = ""
     message: str = "scripted error"
+    code: str | None = None
     retry_after_s: int | None = Field(default=None, ge=0)
+    retry_after_date: bool = False
+    quota: bool = False
     times: int | Literal["always"] = 1
     body: str | None = None
+    cut_after: int | None = Field(default=None, ge=0)
+    cut_after_bytes: int | None = Field(default=None, ge=0)
+    hang_after: int | None = Field(default=None, ge=0)
+    malformed_after: int | None = Field(default=None, ge=0)
+    error_after: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _has_a_body(self) -> ScriptError:
+    def _is_one_thing(self) -> ScriptError:
+        faults = [name for name in _FAULTS if getattr(self, name) is not None]
+        if len(faults) > 1:
+            raise ValueError(f"{' and '.join(faults)} exclude each other")
         if self.status < 400 and self.body is None:
             raise ValueError("a status below 400 is no error unless it has a body")
+        if self.body is not None and faults:
+            raise ValueError(f"body and {faults[0]} exclude each other")
         if self.times != "always" and self.times < 1:
             raise ValueError("times must be at least 1, or always")
         return self
+
+    @property
+    def failure(self) -> Failure:
+        """The error to answer with. An exhausted quota is a 429 where no other status is given."""
+        return Failure(
+            status=429 if self.quota and "status" not in self.model_fields_set else self.status,
+            type=self.type,
+            message=self.message,
+            code=self.code,
+            retry_after_s=self.retry_after_s,
+            retry_after_date=self.retry_after_date,
+            quota=self.quota,
+            body=self.body,
+        )
+
+    @property
+    def fault(self) -> Fault | None:
+        """What goes wrong with the turn's answer; None where there is none, but the `failure`."""
+        for name, kind in _FAULTS.items():
+            count = getattr(self, name)
+            if count is not None:
+                after_bytes = count if name == "cut_after_bytes" else None
+                after = 0 if after_bytes is not None else count
+                failure = self.failure if kind == "error" else None
+                return Fault(kind=kind, after=after, after_bytes=after_bytes, failure=failure)
+        return None
 
 
 class ScriptCall(_Strict):
@@ -69,18 +125,32 @@ class ScriptCall(_Strict):
 
 
 class Step(_Strict):
-    """One answer of the model: a text, tool calls or both, `after` so many seconds."""
+    """One answer of the model: a text, tool calls or both, `after` so many seconds.
+
+    `say_json` is said as JSON text; `think` comes before the text; `refuse`: the model declines, and why;
+    `drip_s` passes between the pieces of a stream.
+    """
 
     say: str = ""
+    say_json: Any = None
+    think: str = ""
+    refuse: str | None = None
     call: list[ScriptCall] = []
     after: float = Field(default=0.0, ge=0, le=3600, strict=False)
+    drip_s: float = Field(default=0.0, ge=0, le=60, strict=False)
     error: ScriptError | None = None
 
     @model_validator(mode="after")
     def _does_something(self) -> Step:
-        references.check(self.say)
+        for value in (self.say, self.say_json, self.think, self.refuse):
+            references.check(value)
+        if self.say and self.say_json is not None:
+            raise ValueError("say and say_json exclude each other")
+        if self.call and self.refuse is not None:
+            raise ValueError("a turn that refuses calls nothing")
         fails = self.error is not None and self.error.times == "always"
-        if not self.say and not self.call and not fails:
+        speaks = self.say or self.say_json is not None or self.refuse is not None
+        if not speaks and not self.call and not fails:
             raise ValueError("a turn must say or call something, or always fail")
         return self
 

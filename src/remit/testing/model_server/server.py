@@ -9,20 +9,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from remit.core.errors import RemitError
-from remit.testing.model_server import anthropic_protocol
-from remit.testing.model_server.bill import DEFAULT_RATES, Bill, BillRate
-from remit.testing.model_server.conversation import BadRequest, Conversation, Failure, Reply
+from remit.ports.services import Clock
+from remit.runtime.clock import SystemClock
+from remit.testing.model_server.anthropic_wire import COUNT_PATH, AnthropicWire
+from remit.testing.model_server.bill import DEFAULT_RATES, Bill, BillRate, Entry
+from remit.testing.model_server.chaos import Chaos, Mischief
+from remit.testing.model_server.conversation import BadRequest, Failure, Reply
+from remit.testing.model_server.delivery import Delivery, resettable
 from remit.testing.model_server.engine import Engine
+from remit.testing.model_server.limits import Limits, Meter
+from remit.testing.model_server.openai_chat import ChatWire
+from remit.testing.model_server.openai_responses import ResponsesWire
+from remit.testing.model_server.prompt import PrefixCache, compose
 from remit.testing.model_server.scripts import Script, load_scripts
+from remit.testing.model_server.wire import Answer, Asked, Event, Tokens, Wire
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -31,86 +41,176 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX = 32_000_000
 START_TIMEOUT_S = 10.0
+JSON = "application/json"
+EVENTS = "text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """`rates`: the bill's, by model (`*`: any other model; without it, others are not found).
 
-    `requests_per_minute` is what the ratelimit headers speak of; nothing is limited.
+    `limits` is what the ratelimit headers speak of; nothing is limited unless it is enforced. `chaos`: faults
+    by chance beside the scripted ones. `clock` dates the bill and ages the cache.
     """
 
     rates: Mapping[str, BillRate] = field(default_factory=lambda: DEFAULT_RATES)
-    requests_per_minute: int = 4_000
+    limits: Limits = field(default_factory=Limits)
+    chaos: Chaos | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
 
 class ModelServer:
-    """A scripted model behind a provider's protocol. `app` is the ASGI application."""
+    """A scripted model behind its providers' protocols. `app` is the ASGI application."""
 
     def __init__(self, scripts: Sequence[Script] = (), options: ServerOptions = ServerOptions()) -> None:
         """Raises: RemitError `script.invalid` where the scripts do not go together."""
         self._engine = Engine(scripts)
-        self._options = options
+        self._clock = options.clock
+        self._mischief = None if options.chaos is None else Mischief(options.chaos)
+        self._cache = PrefixCache(options.clock)
+        self._meter = Meter(options.limits, options.clock)
+        self._enforced = options.limits.enforced
         self._requests = 0
         self.bill = Bill(rates=options.rates)
         self.app = _application(self)
 
     def reset(self) -> None:
-        """Begin a new bill and forget which scripted errors have been given."""
+        """Begin a new bill, and forget which faults were given, what was cached and what was used."""
         self.bill.reset()
         self._engine.reset()
+        self._cache.clear()
+        self._meter.reset()
+        if self._mischief is not None:
+            self._mischief.reset()
         self._requests = 0
 
-    async def messages(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Answer one POST /v1/messages: status, headers and body."""
+    def answer(self, wire: Wire, headers: Mapping[str, str], body: bytes) -> Delivery:
+        """Answer one request in the protocol of `wire`. What is processed is on the bill from now on."""
         self._requests += 1
+        self._meter.use(requests=1)
         request_id = "req_" + hashlib.sha256(str(self._requests).encode()).hexdigest()[:24]
+        asked: Asked | None = None
         try:
-            anthropic_protocol.check_headers(headers)
-            conversation, max_tokens = anthropic_protocol.read_request(body)
-            if not self.bill.knows(conversation.model):
-                raise BadRequest(f"model: {conversation.model}", status=404, kind="not_found_error")
-            answer = self._engine.answer(conversation)
+            wire.check_headers(headers)
+            asked = wire.read(body)
+            answer = self._decide(wire, asked)
         except BadRequest as error:
             answer = error.failure
-        if isinstance(answer, Failure):
-            return await self._fail(answer, request_id, body)
-        return await self._reply(answer, conversation, max_tokens, (request_id, body))
+        entry = Entry(
+            request_id=request_id,
+            at_us=self._clock.now_us(),
+            path=wire.path,
+            model="" if asked is None else asked.conversation.model,
+            digest=hashlib.sha256(body).hexdigest(),
+            stream=asked is not None and asked.stream,
+            billed=False,
+            tokens=Tokens(),
+            cost_nano_usd=0,
+        )
+        if isinstance(answer, Failure) or asked is None:
+            return self._fail(wire, answer, asked, entry)
+        try:
+            return self._reply(wire, answer, asked, entry)
+        except orjson.JSONEncodeError as error:
+            failure = Failure(status=500, message=f"the scripted answer cannot be said in JSON: {error}")
+            return self._fail(wire, failure, None, entry)
 
-    async def _reply(
-        self, reply: Reply, conversation: Conversation, max_tokens: int, request: tuple[str, bytes]
-    ) -> tuple[int, dict[str, str], bytes]:
-        request_id, body = request
-        message = anthropic_protocol.render_reply(reply, conversation, max_tokens, len(body))
-        usage = message["usage"]
-        # Billed before the delay: a client that gives up waiting has been billed all the same.
-        self.bill.charge(conversation.model, usage["input_tokens"], usage["output_tokens"])
-        if reply.delay_s:
-            await asyncio.sleep(reply.delay_s)
-        return 200, self._headers(request_id), orjson.dumps(message)
+    def count(self, wire: AnthropicWire, headers: Mapping[str, str], body: bytes) -> Delivery:
+        """Count the tokens of a prompt. Not billed."""
+        try:
+            wire.check_headers(headers)
+            status, data = 200, wire.count(body)
+        except BadRequest as error:
+            status, data = error.failure.status, wire.failure(error.failure, "")
+        headers = {"content-type": JSON}
+        return Delivery(status=status, headers=headers, events=(Event(data),), clock=self._clock)
 
-    async def _fail(
-        self, failure: Failure, request_id: str, body: bytes
-    ) -> tuple[int, dict[str, str], bytes]:
-        answer = anthropic_protocol.render_failure(failure, request_id)
-        if failure.status < 400:  # a malformed success: the provider did the work, so it bills it
-            conversation, _ = anthropic_protocol.read_request(body)
-            self.bill.charge(conversation.model, -(-len(body) // 4), -(-len(answer) // 4))
-        if failure.delay_s:
-            await asyncio.sleep(failure.delay_s)
-        headers = self._headers(request_id)
-        if failure.retry_after_s is not None:
+    def _decide(self, wire: Wire, asked: Asked) -> Reply | Failure:
+        model = asked.conversation.model
+        if not self.bill.knows(model):
+            return wire.unknown_model(model)
+        if self._enforced and self._meter.left().is_used_up:
+            wait_s = -(-self._meter.left().reset_in_us // 1_000_000)
+            return Failure(status=429, message="the limit of this minute is used up", retry_after_s=wait_s)
+        answer = self._engine.answer(asked.conversation)
+        if self._mischief is not None and isinstance(answer, Reply) and answer.fault is None:
+            return self._mischief.meddle(answer, asked.conversation.digest)
+        return answer
+
+    def _reply(self, wire: Wire, reply: Reply, asked: Asked, entry: Entry) -> Delivery:
+        model = asked.conversation.model
+        tells_writes = self.bill.rate(model).cache_write is not None
+        prompt = self._cache.count(asked, tells_writes=tells_writes)
+        answer = compose(reply, asked, prompt, entry.at_us // 1_000_000)
+        fault = reply.fault
+        if fault is not None and fault.failure is not None and not asked.stream:
+            data = wire.failure(fault.failure, entry.request_id)
+            self._charge(entry, answer.tokens)
+            headers = self._headers(wire, entry, fault.failure)
+            return self._deliver(fault.failure.status, headers, (Event(data),), entry, reply)
+        events = self._events(wire, answer)
+        self._charge(entry, answer.tokens)
+        headers = self._headers(wire, entry)
+        if asked.stream:
+            headers |= {"content-type": EVENTS, "cache-control": "no-cache"}
+        delivery = self._deliver(200, headers, events, entry, reply)
+        if fault is None:
+            return delivery
+        failure, request_id = fault.failure or Failure(status=500, message=""), entry.request_id
+        return replace(
+            delivery,
+            fault=fault,
+            fault_event=lambda number: wire.stream_failure(failure, request_id, number),
+        )
+
+    def _events(self, wire: Wire, answer: Answer) -> Iterable[Event]:
+        if answer.asked.stream:
+            return list(wire.events(answer))
+        data = orjson.dumps(wire.message(answer))
+        half = len(data) // 2
+        return (Event(data[:half]), Event(data[half:], delta=True))
+
+    def _fail(self, wire: Wire, failure: Reply | Failure, asked: Asked | None, entry: Entry) -> Delivery:
+        assert isinstance(failure, Failure)
+        data = wire.failure(failure, entry.request_id)
+        if failure.status < 400 and asked is not None:
+            # a malformed success: the provider did the work, so it bills it
+            output = min(-(-len(data) // 4), asked.output_tokens_max)
+            self._charge(entry, Tokens(input=asked.prompt_tokens, output=output))
+        else:
+            self.bill.add(entry)
+        entry.outcome = "failed"
+        headers = self._headers(wire, entry, failure)
+        reply = Reply(text="", calls=(), delay_s=failure.delay_s)
+        return self._deliver(failure.status, headers, (Event(data),), None, reply)
+
+    def _charge(self, entry: Entry, tokens: Tokens) -> None:
+        # Billed before anything is sent: a client that gives up waiting has been billed all the same.
+        entry.billed, entry.tokens = True, tokens
+        self.bill.add(entry)
+        self._meter.use(input_tokens=tokens.input + tokens.cache_write, output_tokens=tokens.output)
+
+    def _deliver(
+        self, status: int, headers: dict[str, str], events: Iterable[Event], entry: Entry | None, reply: Reply
+    ) -> Delivery:
+        return Delivery(
+            status=status,
+            headers=headers,
+            events=events,
+            clock=self._clock,
+            entry=entry,
+            delay_s=reply.delay_s,
+            drip_s=reply.drip_s,
+        )
+
+    def _headers(self, wire: Wire, entry: Entry, failure: Failure | None = None) -> dict[str, str]:
+        headers = {"content-type": JSON, **wire.headers(entry.request_id, self._meter.left())}
+        if failure is not None and failure.retry_after_s is not None:
             headers["retry-after"] = str(failure.retry_after_s)
-        return failure.status, headers, answer
-
-    def _headers(self, request_id: str) -> dict[str, str]:
-        limit = self._options.requests_per_minute
-        return {
-            "content-type": "application/json",
-            "request-id": request_id,
-            "anthropic-ratelimit-requests-limit": str(limit),
-            "anthropic-ratelimit-requests-remaining": str(max(limit - self._requests, 0)),
-        }
+            if failure.retry_after_date:
+                at_s = self._clock.now_us() // 1_000_000 + failure.retry_after_s
+                headers["retry-after"] = formatdate(at_s, usegmt=True)
+        return headers
 
 
 def _application(server: ModelServer) -> Starlette:
@@ -118,23 +218,24 @@ def _application(server: ModelServer) -> Starlette:
     from starlette.responses import Response  # noqa: PLC0415
     from starlette.routing import Route  # noqa: PLC0415
 
-    async def messages(request: Request) -> Response:
-        body = await _body(request)
-        if body is None:
-            failure = Failure(
-                status=413, type="request_too_large", message="Request exceeds the maximum size"
-            )
-            return Response(
-                anthropic_protocol.render_failure(failure, ""), 413, media_type="application/json"
-            )
-        status, headers, answer = await server.messages(request.headers, body)
-        return Response(answer, status, headers)
-
     def json(value: Any) -> Response:
-        return Response(orjson.dumps(value), media_type="application/json")
+        return Response(orjson.dumps(value), media_type=JSON)
+
+    def speak(wire: Wire, answer: Callable[[Any, Mapping[str, str], bytes], Delivery]) -> Any:
+        async def endpoint(request: Request) -> Any:
+            body = await _body(request)
+            if body is None:
+                failure = Failure(status=413, message="Request exceeds the maximum size")
+                return Response(wire.failure(failure, ""), 413, media_type=JSON)
+            return answer(wire, request.headers, body)
+
+        return endpoint
 
     async def bill(request: Request) -> Response:
-        return json(server.bill.to_json())
+        return json(server.bill.to_json(entries=request.query_params.get("entries") == "1"))
+
+    async def bill_csv(request: Request) -> Response:
+        return Response(server.bill.to_csv(), media_type="text/csv")
 
     async def health(request: Request) -> Response:
         return json({"status": "ok"})
@@ -143,9 +244,15 @@ def _application(server: ModelServer) -> Starlette:
         server.reset()
         return json({"status": "ok"})
 
+    messages = AnthropicWire()
     routes: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
-        ("POST", anthropic_protocol.PATH, messages),
+        *(
+            ("POST", wire.path, speak(wire, server.answer))
+            for wire in (messages, ResponsesWire(), ChatWire())
+        ),
+        ("POST", COUNT_PATH, speak(messages, server.count)),
         ("GET", "/bill", bill),
+        ("GET", "/bill.csv", bill_csv),
         ("GET", "/health", health),
         ("POST", "/reset", reset),
     ]
@@ -189,10 +296,12 @@ async def serve(
     Raises: RemitError `script.invalid`; `usage.invalid` where the address cannot be listened on.
     """
     import uvicorn  # noqa: PLC0415 - see the module's docstring
+    from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
 
     model_server = ModelServer(scripts, options)
     config = uvicorn.Config(
         model_server.app,
+        http=resettable(H11Protocol),
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -216,7 +325,11 @@ async def serve(
 
 
 async def run(
-    host: str, port: int, scripts_dir: Path | None, on_ready: Callable[[str], None] | None = None
+    host: str,
+    port: int,
+    scripts_dir: Path | None,
+    on_ready: Callable[[str], None] | None = None,
+    options: ServerOptions = ServerOptions(),
 ) -> None:
     """Serve the scripts in `scripts_dir` (None: the packaged default alone) until cancelled.
 
@@ -225,7 +338,7 @@ async def run(
     Raises: RemitError `script.invalid`, `usage.invalid`.
     """
     scripts = () if scripts_dir is None else load_scripts(scripts_dir)
-    async with serve(scripts, host=host, port=port) as server:
+    async with serve(scripts, options, host=host, port=port) as server:
         if on_ready is not None:
             on_ready(server.base_url)
         await asyncio.get_running_loop().create_future()
