@@ -23,7 +23,7 @@ from remit.governance import approvals, budget, limits, records, results
 from remit.governance.budget import TenantCap
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
-from remit.ports.effects import CallContext, EffectFailed, Model, TextSink, ToolHost
+from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
 from remit.ports.journal import (
     Admission,
     Admitted,
@@ -35,7 +35,7 @@ from remit.ports.journal import (
     Settled,
     Window,
 )
-from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, ThresholdCrossed
+from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, TextSink, ThresholdCrossed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,14 @@ there is no answer). Any other exception means: nobody knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.core.messages import ModelReply, ModelRequest, Usage
 from remit.core.tools import ToolSpec
+from remit.ports.services import TextSink
 
 
 class EffectFailed(Exception):
@@ -50,10 +50,6 @@ class CallContext:
     agent: str
     idempotency_key: str
     constraints: Constraints
-
-
-TextSink: TypeAlias = Callable[[str], None]
-"""Told each piece of a reply's text as it comes. For showing alone: what counts is the reply."""
 
 
 class Model(Protocol):

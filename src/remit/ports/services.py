@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -111,6 +112,10 @@ class ThresholdCrossed:
 TelemetryEvent: TypeAlias = (
     RunStarted | EffectEnded | FirstText | AttemptEnded | RunStopped | ThresholdCrossed
 )
+
+
+TextSink: TypeAlias = Callable[[str], None]
+"""Told each piece of a reply's text as it comes. For showing alone: what counts is the reply."""
 
 
 class Stream(Protocol):

@@ -6,8 +6,7 @@ Nothing here is recorded or decided on: what counts is the reply that the gate r
 from __future__ import annotations
 
 from remit.core.runs import Run
-from remit.ports.effects import TextSink
-from remit.ports.services import Clock, FirstText, Stream, Telemetry
+from remit.ports.services import Clock, FirstText, Stream, Telemetry, TextSink
 
 
 class Streaming:

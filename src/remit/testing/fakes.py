@@ -9,8 +9,8 @@ from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.messages import ModelReply, ModelRequest, Text, ToolUse, Usage
 from remit.core.tools import ToolSpec
-from remit.ports.effects import CallContext, EffectFailed, TextSink
-from remit.ports.services import TelemetryEvent
+from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.services import TelemetryEvent, TextSink
 
 ToolFunction = Callable[[Json, CallContext], Awaitable[Json]]
 

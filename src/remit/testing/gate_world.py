@@ -26,8 +26,9 @@ from remit.core.tools import ToolSpec
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit, parse
 from remit.governance.rules import Rules
-from remit.ports.effects import CallContext, EffectFailed, TextSink
+from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.journal import Journal
+from remit.ports.services import TextSink
 from remit.testing.fakes import FakeClock, FixedPrices, RecordingTelemetry, says
 from remit.testing.faulty_journal import Fault, FaultyJournal
 from remit.testing.memory_journal import MemoryJournal

@@ -12,9 +12,9 @@ from remit.core.tools import ToolSpec
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
-from remit.ports.effects import CallContext, EffectFailed, TextSink
+from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.journal import AuditQuery
-from remit.ports.services import FirstText
+from remit.ports.services import FirstText, TextSink
 from remit.runtime.health import FAILURES_MAX, PAUSE_S, RETRIES_MAX, Health
 from remit.runtime.runner import Runner
 from remit.testing.fakes import (

@@ -12,7 +12,7 @@ from remit.adapters.models.loading import load
 from remit.adapters.models.provider import DEFAULT_TIMEOUT_S, Endpoint, QuotaWatch
 from remit.adapters.models.quota import Quota
 from remit.core.messages import ModelReply, ModelRequest
-from remit.ports.effects import TextSink
+from remit.ports.services import TextSink
 
 if TYPE_CHECKING:
     import httpx2

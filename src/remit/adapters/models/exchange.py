@@ -13,7 +13,8 @@ from remit.adapters.models import failures
 from remit.adapters.models.replies import malformed, parse
 from remit.adapters.models.sse import SseDecoder
 from remit.core.messages import ModelReply, Usage
-from remit.ports.effects import EffectFailed, TextSink
+from remit.ports.effects import EffectFailed
+from remit.ports.services import TextSink
 
 REPLY_BYTES_MAX = 64 * 2**20
 

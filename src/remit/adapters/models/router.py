@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from remit.core.messages import ModelReply, ModelRequest
-from remit.ports.effects import EffectFailed, Model, TextSink
+from remit.ports.effects import EffectFailed, Model
+from remit.ports.services import TextSink
 
 
 class ModelRouter:
