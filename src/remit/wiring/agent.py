@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,22 @@ from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
 from remit.wiring.remits import load_remit
 
 EXPIRE_EVERY_S = 30.0
+COMPATIBLE_URL = "REMIT_OPENAI_COMPATIBLE_URL"
+COMPATIBLE_KEY = "REMIT_OPENAI_COMPATIBLE_KEY"
+COMPATIBLE_PREFIX = "openai-compatible/"
+MODEL_PATTERNS = (
+    ("claude-*", "ANTHROPIC_API_KEY"),
+    ("gpt-*", "OPENAI_API_KEY"),
+    ("o1*", "OPENAI_API_KEY"),
+    ("o3*", "OPENAI_API_KEY"),
+    ("o4*", "OPENAI_API_KEY"),
+    ("chatgpt-*", "OPENAI_API_KEY"),
+    (f"{COMPATIBLE_PREFIX}*", COMPATIBLE_URL),
+)
+"""Whose a model is by its name, and what must be set for it."""
 
 if TYPE_CHECKING:
+    from remit.adapters.models import AnthropicModel, OpenAIModel
     from remit.testing.model_server import RunningServer
 
 
@@ -78,13 +93,13 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
     `toolset.unavailable`, `script.invalid`.
     """
     remit = load_remit(options.config, options.model)
-    _check_model(deployment, options, remit)
+    _check_models(deployment, options, remit)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         # first the lock: who has to leave should hear it before anything slow is begun
         _make_home(deployment.home)
         stack.enter_context(WorkerLock(deployment.home / LOCK_FILE))
-        model, server, warming = await _open_model(deployment, options, stack)
+        model, server, warming = await _open_model(deployment, options, remit, stack)
         journal = SqliteJournal.open(deployment.journal, clock)
         stack.push_async_callback(journal.close)
         interrupted = await journal.interrupt_runs(clock.now_us())
@@ -131,41 +146,82 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-def _check_model(deployment: Deployment, options: AgentOptions, remit: Remit) -> None:
-    if not remit.model.startswith("claude-"):
-        raise RemitError(
-            "model.no_provider", f"no provider serves the model {remit.model!r}", cause="served: claude-*"
-        )
-    if not options.offline and not deployment.has_model_key:
-        raise RemitError(
-            "model.no_key",
-            f"the model {remit.model} needs a key, and ANTHROPIC_API_KEY is not set",
-            remedy="set ANTHROPIC_API_KEY, or add --offline to let the scripted model server answer",
-        )
+def _check_models(deployment: Deployment, options: AgentOptions, remit: Remit) -> None:
+    """That each model has a provider, and that there is what the provider needs."""
+    environment = deployment.environment
+    for model in (remit.model, *remit.fallback_models):
+        needed = next((name for pattern, name in MODEL_PATTERNS if fnmatchcase(model, pattern)), "")
+        if not needed and environment.get(COMPATIBLE_URL):
+            needed = COMPATIBLE_URL
+        if not needed:
+            served = ", ".join(pattern for pattern, _ in MODEL_PATTERNS)
+            raise RemitError(
+                "model.no_provider", f"no provider serves the model {model!r}", cause=f"served: {served}"
+            )
+        if not options.offline and not environment.get(needed):
+            raise RemitError(
+                "model.no_key",
+                f"the model {model} needs {needed}, which is not set",
+                remedy=f"set {needed}, or add --offline to let the scripted model server answer",
+            )
 
 
 async def _open_model(
-    deployment: Deployment, options: AgentOptions, stack: AsyncExitStack
+    deployment: Deployment, options: AgentOptions, remit: Remit, stack: AsyncExitStack
 ) -> tuple[Model, RunningServer | None, asyncio.Task[None]]:
-    # the client is imported here because most commands never ask a model
-    from remit.adapters.models import AnthropicModel, ModelRouter  # noqa: PLC0415
+    # the clients are imported here because most commands never ask a model
+    from remit.adapters.models import ModelRouter  # noqa: PLC0415
 
     server = None
     environment = deployment.environment
-    key, base_url = environment.get("ANTHROPIC_API_KEY", ""), environment.get("ANTHROPIC_BASE_URL")
     if options.offline:
         from remit.testing.model_server import load_scripts, serve  # noqa: PLC0415 - for --offline alone
 
         folder = options.config.parent / "scripts"
         scripts = load_scripts(folder) if folder.is_dir() else ()
         server = await stack.enter_async_context(serve(scripts))
-        key, base_url = "offline", server.base_url
-    anthropic = AnthropicModel(key, base_url=base_url)
-    stack.push_async_callback(anthropic.aclose)
-    # the client takes one to two seconds to import: a thread does it while the rest opens
-    warming = asyncio.create_task(anthropic.warm())
+        environment = _offline(server.base_url)
+    providers = _providers(environment, stack)
+    router = ModelRouter(providers)
+    # a client takes up to two seconds to import: a thread does it while the rest opens
+    first = next(model for pattern, model in providers.items() if fnmatchcase(remit.model, pattern))
+    warming = asyncio.create_task(first.warm())
     stack.push_async_callback(_settled, warming)
-    return ModelRouter({"claude-*": anthropic}), server, warming
+    return router, server, warming
+
+
+def _offline(base_url: str) -> dict[str, str]:
+    """The environment in which every provider is the scripted model server."""
+    return {
+        "ANTHROPIC_API_KEY": "offline",
+        "ANTHROPIC_BASE_URL": base_url,
+        "OPENAI_API_KEY": "offline",
+        "OPENAI_BASE_URL": f"{base_url}/v1",
+        COMPATIBLE_URL: f"{base_url}/v1",
+    }
+
+
+def _providers(
+    environment: Mapping[str, str], stack: AsyncExitStack
+) -> dict[str, AnthropicModel | OpenAIModel]:
+    """The providers by patterns of model names; what no other serves goes to the compatible server."""
+    from remit.adapters.models import AnthropicModel, OpenAIModel, OpenAIOptions  # noqa: PLC0415 - as above
+
+    anthropic = AnthropicModel(
+        environment.get("ANTHROPIC_API_KEY", ""), base_url=environment.get("ANTHROPIC_BASE_URL")
+    )
+    openai = OpenAIModel(environment.get("OPENAI_API_KEY", ""), base_url=environment.get("OPENAI_BASE_URL"))
+    compatible = OpenAIModel(
+        environment.get(COMPATIBLE_KEY, ""),
+        base_url=environment.get(COMPATIBLE_URL),
+        options=OpenAIOptions(protocol="chat", prefix=COMPATIBLE_PREFIX),
+    )
+    for model in (anthropic, openai, compatible):
+        stack.push_async_callback(model.aclose)
+    by_need: dict[str, AnthropicModel | OpenAIModel]
+    by_need = {"ANTHROPIC_API_KEY": anthropic, "OPENAI_API_KEY": openai, COMPATIBLE_URL: compatible}
+    providers = {pattern: by_need[needed] for pattern, needed in MODEL_PATTERNS}
+    return {**providers, "*": compatible} if environment.get(COMPATIBLE_URL) else providers
 
 
 async def _settled(task: asyncio.Task[None]) -> None:
