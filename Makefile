@@ -23,10 +23,13 @@ $(STAMP): requirements/bootstrap.lock requirements/dev.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# the task is data: neither make nor the shell may read it as a command
 TASK ?= Customer C-1042 was charged twice this month. Please sort it out.
 
+export REMIT_TASK = $(value TASK)
+
 run: setup ## Run the support agent on a real task (TASK="..."), offline unless ANTHROPIC_API_KEY is set
-	@$(BIN)/remit run examples/support/agent-config.yaml --report $(if $(ANTHROPIC_API_KEY),,--offline) --task "$(TASK)"
+	@$(BIN)/remit run examples/support/agent-config.yaml --report $(if $(ANTHROPIC_API_KEY),,--offline) --task "$$REMIT_TASK"
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest

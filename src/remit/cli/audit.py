@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,20 @@ import orjson
 
 from remit.cli.asynchronous import run_async
 from remit.cli.output import clean, json_option, paint, parse_since, print_json
+from remit.cli.runs import find_run
 from remit.core.audit import AUDIT_KINDS, AuditKind
 from remit.core.money import format_usd
 from remit.ports.journal import AuditEntry, AuditQuery
 from remit.runtime.clock import SystemClock
 from remit.wiring.deployment import Deployment, open_reader
 
-_COLOURS = {"refusal": "red", "alert": "yellow", "control": "yellow", "approval.requested": "yellow"}
+_COLOURS = {
+    "refusal": "red",
+    "overrun": "red",
+    "alert": "yellow",
+    "control": "yellow",
+    "approval.requested": "yellow",
+}
 
 
 @click.group(
@@ -41,7 +49,7 @@ def tail(home: Path, limit: int, as_json: bool) -> None:
 
 
 @command.command()
-@click.option("--run", "run_id", help="Of this run.")
+@click.option("--run", "run_id", help="Of this run: its id, or the beginning of it.")
 @click.option(
     "--open", "open_only", is_flag=True, help="Intents without an outcome: begun, and nobody knows."
 )
@@ -105,6 +113,9 @@ def _detail(record: dict[str, Any]) -> str:
             return f"{record['principal']}  remit {record['remit'][:12]}"
         case "run.ended":
             return f"{record['status']} {record.get('code', '')}"
+        case "overrun":
+            cost, held = format_usd(record["cost_nano_usd"]), format_usd(record["held_nano_usd"])
+            return f"cost {cost}, more than the {held} that were held"
         case "alert":
             spent, cap = format_usd(record["spent_nano_usd"], 2), format_usd(record["cap_nano_usd"], 2)
             return f"{record['threshold_percent']} % crossed: {spent} of {cap}"
@@ -114,4 +125,9 @@ def _detail(record: dict[str, Any]) -> str:
 
 async def _read(deployment: Deployment, query: AuditQuery) -> Sequence[AuditEntry]:
     async with open_reader(deployment) as journal:
-        return [] if journal is None else await journal.audit(query)
+        if journal is None:
+            return []
+        if query.run_id is not None:
+            # the beginning of an id will do; an id of no run is an error, and not an empty answer
+            query = replace(query, run_id=(await find_run(journal, query.run_id)).run.id)
+        return await journal.audit(query)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import click
 from remit.cli.output import bold, dim, json_option, paint, print_json
 from remit.governance.describe import describe
 from remit.governance.schema import json_schema
-from remit.wiring.remits import load_remit, tool_declarations
+from remit.wiring.remits import load_remit, tool_declarations, unpriced
 
 _COLOURS = {"may": "green", "must": "yellow", "may not": "red"}
 
@@ -34,6 +36,8 @@ def command(config: Path | None, schema: bool, as_json: bool) -> None:
     if config is None:
         raise click.UsageError("name a governance file, such as agent-config.yaml")
     remit = load_remit(config)
+    for model in unpriced(remit, os.environ):
+        print(f"remit: note: {model} has no price, so every call of it will be refused", file=sys.stderr)
     statements = describe(remit, tool_declarations())
     if as_json:
         print_json(

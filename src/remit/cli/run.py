@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from remit.core.actions import Principal
 from remit.core.errors import CODES, Exit, RemitError
 from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord
-from remit.ports.journal import AuditQuery
+from remit.ports.journal import AuditEntry, AuditQuery
 from remit.ports.services import Stream
 from remit.runtime.runner import RunResult
 from remit.wiring.agent import AgentOptions, open_agent
@@ -56,7 +57,11 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
     Exit codes: 0 answered, 1 failed, 2 wrong use or configuration, 3 refused by governance, 4 waits for a
     person.
     """
-    deployment = Deployment(home=home, environment=os.environ)
+    os.umask(0o077)  # what is kept of a run is for whoever runs it
+    environment: Mapping[str, str] = os.environ
+    if as_json and environment.get("REMIT_LOG") == "stdout":
+        environment = {**environment, "REMIT_LOG": "stderr"}  # standard output is one JSON object
+    deployment = Deployment(home=home, environment=environment)
     task = _task(given["task"]) + _context(given["contexts"])
     watch = None if as_json else Watch()
     options = AgentOptions(
@@ -85,7 +90,7 @@ async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _
             _say(
                 f"{len(agent.interrupted)} run(s) of a process that died were ended: remit audit search --open"
             )
-        result = await agent.runner.run(task, Principal(kind="user", id=getpass.getuser()), show.stream)
+        result = await agent.runner.run(task, Principal(kind="user", id=_user()), show.stream)
         record = await agent.journal.run(result.run.id)
         if record is None:
             raise RemitError("journal.unavailable", "the run is not in the journal")
@@ -93,8 +98,10 @@ async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _
             print_json(_as_json(result, record))
         else:
             _print_result(result, record)
-        entries = await agent.journal.audit(AuditQuery(run_id=result.run.id, limit=1000))
-    if show.report and not show.as_json:
+        entries: Sequence[AuditEntry] = ()
+        if show.report and not show.as_json:
+            entries = await agent.journal.audit(AuditQuery(run_id=result.run.id, limit=1000))
+    if entries:  # the traces are complete once the agent is closed
         await _print_report(deployment, options.config, result, [entry.body for entry in entries])
     return _EXITS.get(result.end.status, CODES[result.end.code].exit if result.end.code else Exit.FAILED)
 
@@ -165,6 +172,15 @@ async def _print_report(
     width = max(len(line) for line, _ in steps)
     for line, what in steps:
         print(f"  {line:<{width}}  {dim(what)}")
+
+
+def _user() -> str:
+    """Who runs this, as the operating system says; a number where it has no name for it."""
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"uid-{number}"
 
 
 def _program() -> str:

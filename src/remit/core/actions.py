@@ -14,7 +14,7 @@ import orjson
 from remit.core import canonical, ids
 from remit.core.canonical import Json
 from remit.core.errors import RemitError
-from remit.core.messages import Message, ModelRequest, message_to_json
+from remit.core.messages import Message, ModelRequest, ToolOffer, message_to_json
 
 ARGS_BYTES_MAX = 1024 * 1024
 
@@ -108,13 +108,20 @@ class Place:
         return ids.action_id(self.run_id, self.step, self.name)
 
 
-def model_call(place: Place, request: ModelRequest, message_digests: tuple[str, ...]) -> ModelCall:
-    """The action of asking `request.model`; `message_digests` are those of the request's messages."""
+def model_call(
+    place: Place, request: ModelRequest, message_digests: tuple[str, ...], offered: str | None = None
+) -> ModelCall:
+    """The action of asking `request.model`.
+
+    `message_digests` are those of the request's messages, `offered` that of its tools, where they are known.
+    """
+    answer_schema = None if request.answer_schema is None else dict(request.answer_schema)
     args = canonical.canonical_own(
         {
             "messages": list(message_digests),
             "system": canonical.digest(request.system.encode()),
-            "tools": [tool.name for tool in request.tools],
+            "answer_schema": canonical.digest(orjson.dumps(answer_schema, option=orjson.OPT_SORT_KEYS)),
+            "tools": offers_digest(request.tools) if offered is None else offered,
         }
     )
     content = canonical.digest(args)
@@ -168,6 +175,25 @@ def release(place: Place, answer: str) -> Release:
         content=content,
         digest=_digest(place, "release", "answer", content),
     )
+
+
+def is_genuine(action: Action, principal: Principal) -> bool:
+    """Whether the action's content and digest are those of its own fields: no other arguments were put in."""
+    prefix = f"{action.run_id}.{action.step}."
+    if not action.id.startswith(prefix):
+        return False
+    name = action.id.removeprefix(prefix)
+    place = Place(run_id=action.run_id, step=action.step, name=name, principal=principal)
+    content = canonical.digest(action.args)
+    return action.content == content and action.digest == _digest(
+        place, action.kind, action.resource, content
+    )
+
+
+def offers_digest(offers: tuple[ToolOffer, ...]) -> str:
+    """The SHA-256 of what a model is told of its tools."""
+    told = [(offer.name, offer.description, dict(offer.args_schema)) for offer in offers]
+    return canonical.digest(orjson.dumps(told, option=orjson.OPT_SORT_KEYS))
 
 
 def message_digest(message: Message) -> str:

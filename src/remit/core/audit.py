@@ -20,6 +20,7 @@ AuditKind: TypeAlias = Literal[
     "approval.requested",
     "approval.decided",
     "alert",
+    "overrun",  # a call cost more than was held for it
     "control",  # something was paused or resumed
     "remit",  # a governance file came into force
 ]
@@ -32,6 +33,7 @@ AUDIT_KINDS: tuple[AuditKind, ...] = (
     "approval.requested",
     "approval.decided",
     "alert",
+    "overrun",
     "control",
     "remit",
 )

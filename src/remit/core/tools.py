@@ -38,8 +38,3 @@ class ToolSpec:
     rate_key: str | None = None
     timeout_s: float | None = None
     price_nano_usd: int = 0
-
-    @property
-    def may_repeat(self) -> bool:
-        """Whether doing it twice is as good as once."""
-        return self.effect != "write" or self.idempotency == "idempotent"

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from remit.core.actions import ModelCall
-from remit.core.messages import Message, ModelRequest, message_to_json
+from remit.core.errors import RemitError
+from remit.core.messages import Attachment, Message, ModelRequest, message_to_json
 from remit.core.runs import Run
 from remit.governance.remit import Remit
 from remit.ports.journal import Hold
@@ -28,6 +29,9 @@ _QUARTER_US = 900_000_000
 
 OUTPUT_TOKENS_MIN = 256
 """A reply shorter than this is of no use: where no more fits the money that is left, the call is refused."""
+
+IMAGE_TOKENS_MAX = 8192
+"""Of one image: providers scale images down first, and count a few thousand tokens at the most."""
 
 REQUEST_OVERHEAD_TOKENS = 1024
 """For what a provider adds to a request with tools (Anthropic: up to about 800 tokens)."""
@@ -43,8 +47,14 @@ def text_tokens_max(text: str) -> int:
 
 def message_tokens_max(message: Message) -> int:
     """The most tokens that `message` can be."""
+    images = 0
+    for part in message.parts:
+        if isinstance(part, Attachment):
+            if not part.media_type.startswith("image/"):
+                raise RemitError("price.unknown", f"what a {part.media_type[:60]} costs cannot be bounded")
+            images += IMAGE_TOKENS_MAX
     data = orjson.dumps(message_to_json(message)).decode()
-    return MESSAGE_OVERHEAD_TOKENS + text_tokens_max(data)
+    return MESSAGE_OVERHEAD_TOKENS + images + text_tokens_max(data)
 
 
 def input_tokens_max(request: ModelRequest) -> int:
@@ -52,6 +62,8 @@ def input_tokens_max(request: ModelRequest) -> int:
     known = request.known_prefix
     fresh = request.messages[known.messages :] if known is not None else request.messages
     suffix = sum(message_tokens_max(message) for message in fresh)
+    if request.answer_schema is not None:
+        suffix += text_tokens_max(orjson.dumps(dict(request.answer_schema)).decode())
     if known is not None:
         return known.tokens + suffix
     tools = sum(

@@ -13,13 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from remit.core import actions
 from remit.core.actions import Action, ModelCall, Release, ToolCall
 from remit.core.decisions import Decision
 from remit.core.errors import RemitError
 from remit.core.outcomes import Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
 from remit.core.tools import ToolSpec
-from remit.governance import approvals, budget, limits, records, results
+from remit.governance import approvals, budget, denials, limits, records, results
 from remit.governance.budget import TenantCap
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
@@ -70,16 +71,6 @@ class Effects:
 LEASE_GRACE_S = 60.0
 """So long after its deadline nobody can still expect a call's outcome: what it holds is presumed spent."""
 
-_MISFITS = {
-    "rate": ("rate.limited", "rate_limits"),
-    "budget": ("budget.exhausted", "cost_controls"),
-    "paused": ("agent.paused", "name"),
-    "approval": ("approval.invalid", "approvals"),
-    "run": ("run.not_running", "name"),
-    "conflict": ("action.conflict", "name"),
-    "in_flight": ("action.in_flight", "name"),
-}
-
 
 class Gate:
     """Performs actions within their remit. It alone holds the effect ports."""
@@ -97,9 +88,12 @@ class Gate:
         started_us = self._clock.now_us()
         began_ns = self._clock.monotonic_ns()
         decision = self._decide(action, governed)
+        cancels = _cancels()
         outcome: Outcome = Failed(code="effect.cancelled", message="the run was cancelled")
         try:
             decision, outcome = await self._carry_out(action, governed, decision, started_us)
+            if _cancels() > cancels:
+                raise asyncio.CancelledError  # it was recorded first, and is told below; stop means stop
             return outcome
         finally:
             self._telemetry.emit(
@@ -117,12 +111,14 @@ class Gate:
     def _decide(self, action: Action, governed: GovernedRun) -> Decision:
         try:
             if action.run_id != governed.run.id:
-                return _denial("policy.error", "this action belongs to another run")
+                return denials.of_code("policy.error", "this action belongs to another run")
+            if not actions.is_genuine(action, governed.run.principal):
+                return denials.of_code("action.conflict", "the action's digest is not that of its arguments")
             if governed.run.remit_digest != governed.rules.remit.digest:
-                return _denial("policy.error", "these are not the rules that the run began under")
+                return denials.of_code("policy.error", "these are not the rules that the run began under")
             return governed.rules.decide(action)
         except Exception as error:
-            return _denial("policy.error", f"a rule failed with {type(error).__name__}, which denies")
+            return denials.of_code("policy.error", f"a rule failed with {type(error).__name__}, which denies")
 
     async def _carry_out(
         self, action: Action, governed: GovernedRun, decision: Decision, at_us: int
@@ -145,10 +141,10 @@ class Gate:
                 admission = self._admission(action, governed, decision, approval_id, at_us)
                 admitted = await self._admit(admission)
         except Exception as error:
-            denial = _denial_of(error, governed)
+            denial = denials.of_error(error, governed.rules)
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Misfit):
-            denial = _denial_of_misfit(admitted, governed)
+            denial = denials.of_misfit(admitted, governed.rules)
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Recorded):
             return decision, self._replay(action, admitted)
@@ -167,7 +163,7 @@ class Gate:
                 asked, record = approvals.request(action, governed.run, requirement, self._clock)
                 standing = await self._journal.request_approval(asked, record)
         except Exception as error:
-            return _denial_of(error, governed), None
+            return denials.of_error(error, governed.rules), None
         now_us = self._clock.now_us()
         if approvals.is_pending(standing, now_us):
             return Suspended(approval_id=standing.id, decision=decision)
@@ -245,13 +241,17 @@ class Gate:
                 )
                 with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
                     self._complete(action, governed, attempted).add_done_callback(_retrieve)
-                raise
+                return _shown(attempted, held_nano_usd)
             # nobody cancelled us: the effect itself broke, with a cancellation of its own making
             attempted = results.interrupted(
                 action, tool, _broken(action), f"{action.resource} cancelled itself"
             )
         try:
-            settled = await self._complete(action, governed, attempted)
+            completion = self._complete(action, governed, attempted)
+            try:
+                settled = await completion
+            except asyncio.CancelledError:
+                settled = completion.result()  # known by now: a commit cannot be cancelled
         except Exception as error:
             # it was done and cannot be recorded: the open intent says so to whoever looks
             return Unknown(action_id=action.id, reason=f"the outcome could not be recorded: {error}")
@@ -265,13 +265,9 @@ class Gate:
                     cap_nano_usd=alert.cap_nano_usd,
                 )
             )
-        if _cancels() > cancels:
-            raise asyncio.CancelledError  # the effect swallowed it; stop means stop
         if isinstance(action, Release) and not settled.run_ended:
             return Failed(code="run.not_running", message="the run had ended before its answer")
-        if attempted.presumed and isinstance(attempted.outcome, Failed | Unknown):
-            return replace(attempted.outcome, cost_nano_usd=held_nano_usd)
-        return attempted.outcome
+        return _shown(attempted, held_nano_usd)
 
     async def _attempt(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
         """Do it, once, within its constraints."""
@@ -284,7 +280,7 @@ class Gate:
                 try:
                     return await self._effect(action, governed, decision)
                 except EffectFailed as error:
-                    return results.effect_failed(error, action, self._prices)
+                    return results.effect_failed(error, action, tool, self._prices)
         except (Exception, SystemExit) as error:  # a tool that exits ends its call, not this process
             if deadline.expired():
                 code = "model.timeout" if isinstance(action, ModelCall) else "tool.timeout"
@@ -351,6 +347,13 @@ class Gate:
         return Refused(decision=decision)
 
 
+def _shown(attempted: Attempted, held_nano_usd: int) -> Outcome:
+    """The outcome with what it cost, or is presumed to have cost."""
+    if attempted.presumed and isinstance(attempted.outcome, Failed | Unknown):
+        return replace(attempted.outcome, cost_nano_usd=held_nano_usd)
+    return attempted.outcome
+
+
 def control_scopes(run: Run, action: Action) -> tuple[str, str, str]:
     """What can be paused to stop this action: everything, the agent, the one resource."""
     return "all", f"agent:{run.tenant}/{run.agent}", f"{action.kind}:{action.resource}"
@@ -368,27 +371,6 @@ def _cancels() -> int:
     """How often the current task has been cancelled."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
-
-
-def _denial(code: str, reason: str) -> Decision:
-    return Decision(effect="deny", code=code, rule=code.partition(".")[0], source="", reason=reason)
-
-
-def _denial_of(error: Exception, governed: GovernedRun) -> Decision:
-    """The denial that follows from an error before the effect: nothing was done."""
-    if not isinstance(error, RemitError):
-        return _denial("policy.error", f"the gate failed with {type(error).__name__}, which denies")
-    if error.code == "price.unknown":
-        return governed.rules.deny(error.code, "model", error.message)
-    return _denial(error.code, f"{error.message}: nothing is done without a record")
-
-
-def _denial_of_misfit(misfit: Misfit, governed: GovernedRun) -> Decision:
-    code, rule = _MISFITS[misfit.kind]
-    denial = governed.rules.deny(code, misfit.rule or rule, misfit.detail)
-    if misfit.retry_after_s is None:
-        return denial
-    return replace(denial, remedy=f"there is room again in {misfit.retry_after_s} s")
 
 
 def _retrieve(future: Future[Any]) -> None:

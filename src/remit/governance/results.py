@@ -98,7 +98,7 @@ def release_done(answer: str) -> Attempted:
     return Attempted(state="done", outcome=Done(value=answer), result=orjson.dumps(answer))
 
 
-def effect_failed(error: EffectFailed, action: Action, prices: Prices) -> Attempted:
+def effect_failed(error: EffectFailed, action: Action, tool: ToolSpec | None, prices: Prices) -> Attempted:
     """The port knows that the effect did not take place, or has no answer."""
     shown = Failed(
         code=error.code,
@@ -107,7 +107,9 @@ def effect_failed(error: EffectFailed, action: Action, prices: Prices) -> Attemp
         retry_after_s=error.retry_after_s,
     )
     if not isinstance(action, ModelCall):
-        return _failure(shown)
+        # the message is the tool's own words, which the model sees like any result
+        exposes = tool is not None and tool.result_trust == "untrusted"
+        return replace(_failure(shown), exposes=exposes)
     if error.usage is None:
         return _failure(shown, presumed=True)
     cost = prices.cost(action.request.model, error.usage) if error.usage != NO_USAGE else 0
@@ -118,7 +120,8 @@ def interrupted(action: Action, tool: ToolSpec | None, code: str, message: str) 
     """The effect was cut off, or broke in a way that leaves open whether it took place."""
     if isinstance(action, ModelCall):
         return _failure(Failed(code=code, message=message, retryable=True), presumed=True)
-    if tool is None or tool.may_repeat:
+    # a key makes a repetition safe, but the model's next try is another call with another key
+    if tool is None or tool.effect != "write":
         # it may have been billed, though it may be repeated
         presumed = tool is not None and tool.price_nano_usd > 0
         return _failure(Failed(code=code, message=message, retryable=True), presumed=presumed)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 
+from remit.core import canonical
 from remit.core.actions import Action, ModelCall, Release, ToolCall
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints, Decision
@@ -29,6 +30,7 @@ class Rules:
         self.tools: Mapping[str, ToolSpec] = {
             tool.name: tool for tool in tools if tool.name in remit.allowed_tools
         }
+        self._declared = frozenset(tool.name for tool in tools)
         self._limits = {
             name: tuple(limit for limit in remit.rate_limits if limit.group == tool.rate_group)
             for name, tool in self.tools.items()
@@ -52,12 +54,22 @@ class Rules:
         if isinstance(action, ToolCall):
             return self._decide_tool(action)
         if isinstance(action, ModelCall):
+            if not self.tools.keys() >= {offer.name for offer in action.request.tools}:
+                return self.deny("tool.not_granted", "allowed_tools", "a tool is offered that is not granted")
             if action.resource == action.request.model and action.resource in self._models:
                 return self._models[action.resource]
             return self.deny("policy.denied", "model", f"the model {action.resource!r} is not granted")
         if isinstance(action, Release):
             return self._allow_release
         return self.deny("policy.denied", "agent", f"there is no rule for {type(action).__name__}")
+
+    def name_of(self, tool: str) -> str:
+        """The name of a declared tool; of any other, which a model made up and may say anything, its digest."""
+        return (
+            tool
+            if tool in self._declared
+            else f"unknown-{canonical.digest(tool.encode(errors='replace'))[:12]}"
+        )
 
     def limits(self, tool: str) -> tuple[RateLimit, ...]:
         """The rate limits that hold for `tool`."""
@@ -81,7 +93,12 @@ class Rules:
     def _decide_tool(self, action: ToolCall) -> Decision:
         rules = self._rules.get(action.resource)
         if rules is None:
-            reason = f"the tool {action.resource[:80]!r} is not granted to this agent"
+            known = action.resource in self._declared
+            reason = (
+                f"the tool {action.resource!r} is not granted to this agent"
+                if known
+                else "there is no such tool"
+            )
             return self.deny("tool.not_granted", "allowed_tools", reason)
         if action.fault is not None:
             return self.deny("args.invalid", "allowed_tools", f"{action.resource}: {action.fault}")
@@ -196,4 +213,7 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     """The validator's finding. It is masked: what the model sent may be personal, or huge."""
     place = ".".join(str(part) for part in error.instance_path)
-    return f"{place or 'the arguments'}: {error.message[:300]}"
+    kind = type(error.kind).__name__
+    undeclared = "AdditionalProperties" in kind or "UnevaluatedProperties" in kind
+    message = "there is a field that is not declared" if undeclared else error.message[:300]
+    return f"{place or 'the arguments'}: {message}"

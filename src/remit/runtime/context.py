@@ -41,6 +41,8 @@ class Conversation:
             ToolOffer(name=tool.name, description=tool.description, args_schema=tool.args_schema)
             for tool in rules.tools.values()
         )
+        self._rules = rules
+        self._offered = actions.offers_digest(self._offers)
         self._messages: list[Message] = []
         self._digests: list[str] = []
         self._known: KnownPrefix | None = None
@@ -59,11 +61,14 @@ class Conversation:
             known_prefix=self._known,
             cache_prefix=True,
         )
-        return actions.model_call(self._place(self.step + 1, f"m{attempt}"), request, tuple(self._digests))
+        return actions.model_call(
+            self._place(self.step + 1, f"m{attempt}"), request, tuple(self._digests), self._offered
+        )
 
     def tool_call(self, index: int, use: ToolUse) -> ToolCall:
         """The `index`-th tool call of the turn."""
-        return actions.tool_call(self._place(self.step, f"t{index}"), use.name, use.id, use.args)
+        name = self._rules.name_of(use.name)
+        return actions.tool_call(self._place(self.step, f"t{index}"), name, use.id, use.args)
 
     def release(self, answer: str) -> actions.Release:
         """The action of handing out the final answer."""

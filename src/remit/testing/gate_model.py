@@ -17,7 +17,8 @@ from remit.testing.gate_world import CAPS, PAY_PRICE, PRICE, Behaviour
 
 PRICES: Mapping[str, int] = {"pay": PAY_PRICE, "search": 500_000}
 GRANTED = ("lookup", "pay", "note", "search")
-ONCE = ("pay",)
+WRITES = ("pay", "note")
+"""Interrupted, nobody knows whether they happened; a key would not help, for the next try has another."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -198,9 +199,9 @@ class GateModel:
         kind = "model" if model else "tool"
         open_cost = None if act.bound else 0
         cost = (100 + act.output_tokens) * PRICE if model else act.bound
-        lost = ("unknown", "unknown") if act.resource in ONCE else ("failed", f"failed:{kind}.failed")
+        lost = ("unknown", "unknown") if act.resource in WRITES else ("failed", f"failed:{kind}.failed")
         if act.fault == "cancel_in_effect":
-            shown = "unknown" if act.resource in ONCE else "failed:effect.cancelled"
+            shown = "unknown" if act.resource in WRITES else "failed:effect.cancelled"
             return lost[0], shown, open_cost
         match act.behaviour:
             case "bad_usage" if model:  # a reply whose usage is below zero: nobody knows what it cost
@@ -212,7 +213,7 @@ class GateModel:
             case "failed":
                 return "failed", "failed:tool.failed", 0
             case "hangs":
-                shown = "unknown" if act.resource in ONCE else f"failed:{kind}.timeout"
+                shown = "unknown" if act.resource in WRITES else f"failed:{kind}.timeout"
                 return lost[0], shown, open_cost
         return *lost, open_cost
 

@@ -10,6 +10,7 @@ from remit.testing.journal_values import (
     admission_of,
     completion_of,
     hold_of,
+    kind_of,
     started,
 )
 

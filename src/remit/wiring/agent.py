@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from remit.adapters.journal.lock import WorkerLock
 from remit.adapters.journal.sqlite import SqliteJournal
-from remit.adapters.prices import PriceBook
 from remit.adapters.telemetry.content import captures_content
 from remit.adapters.telemetry.fanout import Fanout
 from remit.adapters.telemetry.logs import JsonLog, LogOptions, LogSink
@@ -39,7 +38,7 @@ from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
-from remit.wiring.remits import load_remit
+from remit.wiring.remits import load_remit, open_prices
 
 EXPIRE_EVERY_S = 30.0
 COMPATIBLE_URL = "REMIT_OPENAI_COMPATIBLE_URL"
@@ -108,7 +107,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         metrics.declare(remit.agent, remit.allowed_tools, remit.model)
         services = GateServices(
             journal=journal,
-            prices=_open_prices(deployment, clock),
+            prices=open_prices(deployment.environment, clock),
             clock=clock,
             telemetry=stack.enter_context(_open_telemetry(deployment, options, metrics)),
             tenant_cap=_tenant_cap(deployment.environment),
@@ -269,11 +268,6 @@ def _tenant_cap(environment: Mapping[str, str]) -> TenantCap | None:
     if not 0 <= dollars <= 10**9:  # NaN and infinity are neither
         raise RemitError("usage.invalid", "REMIT_TENANT_DAILY_USD is out of range", remedy="write 100.00")
     return TenantCap(day_nano_usd=nano_usd(dollars), timezone=zone)
-
-
-def _open_prices(deployment: Deployment, clock: SystemClock) -> PriceBook:
-    path = deployment.environment.get("REMIT_PRICES")
-    return PriceBook(Path(path) if path else None, clock)
 
 
 @contextmanager

@@ -70,7 +70,9 @@ def _has_journal(path: Path) -> bool:
         raise RemitError("journal.unavailable", f"{path} cannot be read", cause=str(error)) from error
     if version not in (None, schema.HEAD):
         message = f"the journal {path} is of schema {version}, this version reads {schema.HEAD}"
-        raise RemitError("journal.schema", message)
+        older = version is not None and version < schema.HEAD
+        remedy = "start a run: it brings the journal up to date" if older else ""
+        raise RemitError("journal.schema", message, remedy=remedy)
     return version is not None
 
 

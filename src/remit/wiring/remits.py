@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from remit.adapters.prices import PriceBook
 from remit.adapters.tools.support.specs import support_specs
 from remit.core.errors import RemitError
 from remit.core.tools import ToolSpec
 from remit.governance.remit import Remit, parse
+from remit.ports.services import Clock
 
 
 def tool_declarations() -> tuple[ToolSpec, ...]:
@@ -26,3 +29,23 @@ def load_remit(config: Path, model: str | None = None) -> Remit:
     except UnicodeDecodeError as error:
         raise RemitError("config.syntax", f"{config} is not UTF-8 text", cause=str(error)) from error
     return parse(text, str(config), tool_declarations(), model=model)
+
+
+def open_prices(environment: Mapping[str, str], clock: Clock | None = None) -> PriceBook:
+    """The prices of this deployment: REMIT_PRICES, the packaged ones, the public table."""
+    path = environment.get("REMIT_PRICES")
+    return PriceBook(Path(path) if path else None, clock)
+
+
+def unpriced(remit: Remit, environment: Mapping[str, str]) -> list[str]:
+    """The models of the remit that have no price, so that every call of them is refused."""
+    prices = open_prices(environment)
+    found = []
+    for model in (remit.model, *remit.fallback_models):
+        try:
+            prices.explain(model)
+        except RemitError as error:
+            if error.code != "price.unknown":
+                raise
+            found.append(model)
+    return found

@@ -69,9 +69,9 @@ def test_a_run_that_is_not_there_is_said_so(command: str, remit: Any) -> None:
 WRONG = {
     "no key": (["run", EXAMPLE, "--task", "x"], "model.no_key", ["ANTHROPIC_API_KEY", "--offline"]),
     "no provider": (
-        ["run", EXAMPLE, "--offline", "--task", "x", "--model", "gpt-5"],
+        ["run", EXAMPLE, "--offline", "--task", "x", "--model", "gemini-1"],
         "model.no_provider",
-        ["'gpt-5'", "claude-*"],
+        ["'gemini-1'", "claude-*"],
     ),
     "context of broken JSON": (
         ["run", EXAMPLE, "--offline", "--task", "x", "--context", '{"a":'],

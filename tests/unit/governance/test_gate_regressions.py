@@ -84,12 +84,12 @@ async def test_a_tool_that_exits_does_not_end_the_process(scene: Scene) -> None:
     assert scene.balance() == (PAY_PRICE, 0, PAY_PRICE)
 
 
-async def test_a_tool_that_cancels_itself_has_failed_and_the_run_goes_on(scene: Scene) -> None:
+async def test_a_tool_that_cancels_itself_cancels_nothing_else(scene: Scene) -> None:
     governed = await scene.begin()
     scene.world.behaviour = "cancels_itself"
     outcome = await scene.process.gate.perform(scene.call("note"), governed)
-    assert isinstance(outcome, Failed)
-    assert outcome.code == "tool.failed"
+    assert isinstance(outcome, Unknown)
+    assert "cancelled itself" in outcome.reason
 
 
 async def test_a_tool_that_swallows_cancellation_is_recorded_and_the_task_ends_all_the_same(

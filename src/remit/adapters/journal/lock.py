@@ -16,7 +16,7 @@ from remit.core.errors import RemitError
 class WorkerLock:
     """Holds the right to be the home's worker. Use as a context manager.
 
-    Raises: RemitError `journal.locked` where another process holds it.
+    Raises: RemitError `journal.locked` where another process holds it, `journal.unavailable`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,7 +24,11 @@ class WorkerLock:
         self._file: int | None = None
 
     def __enter__(self) -> WorkerLock:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            message = f"{self._path} cannot be opened"
+            raise RemitError("journal.unavailable", message, cause=str(error)) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -91,6 +91,8 @@ def settle(
     presumed = bound if completion.presumed else 0
     if intent.scopes == NO_SCOPES:
         return cost, ()
+    if cost > bound:
+        connection.execute("INSERT INTO audit (body) VALUES (?)", (_overrun_record(completion, cost, bound),))
     moves = (intent.held, cost - intent.presumed, presumed - intent.presumed)
     return cost, _move(connection, intent.scopes, moves, completion.at_us)
 
@@ -122,6 +124,18 @@ def _move(
             connection.execute("INSERT INTO audit (body) VALUES (?)", (alert_record(alert, at_us),))
             alerts.append(alert)
     return tuple(alerts)
+
+
+def _overrun_record(completion: Completion, cost: int, bound: int) -> bytes:
+    """The audit record of a call that cost more than was held for it: a bound of ours was wrong."""
+    run_id, _, call = completion.action_id.partition(".")
+    fields: dict[str, str | int | bool | list[str]] = {
+        "run": run_id,
+        "call": call,
+        "cost_nano_usd": cost,
+        "held_nano_usd": bound,
+    }
+    return audit.record("overrun", completion.at_us, fields)
 
 
 def alert_record(alert: Alert, at_us: int) -> bytes:

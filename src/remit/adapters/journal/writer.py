@@ -124,21 +124,38 @@ class GroupCommitWriter:
         """
         try:
             return self._transact(batch)
-        except Exception as error:
+        except _OperationFailed as failed:
             if len(batch) == 1:
-                return [(None, _unavailable(error))]
+                return [(None, _unavailable(failed.error))]
+        except Exception as error:  # the transaction could not begin or commit: no use in trying one by one
+            return [(None, _unavailable(error))] * len(batch)
         return [result for job in batch for result in self._commit([job])]
 
     def _transact(self, batch: list[_Job]) -> list[_Result]:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            results: list[_Result] = [(operation(connection), None) for operation, _ in batch]
+            results: list[_Result] = [(_run(operation, connection), None) for operation, _ in batch]
             connection.execute("COMMIT")
             return results
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+
+class _OperationFailed(Exception):
+    """One operation of a batch failed, and with it this try of the whole batch."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _run(operation: Operation, connection: sqlite3.Connection) -> Any:
+    try:
+        return operation(connection)
+    except Exception as error:
+        raise _OperationFailed(error) from error
 
 
 def _unavailable(error: Exception) -> RemitError:

@@ -24,7 +24,8 @@ class AnthropicClient:
             base_url=endpoint.base_url,
             timeout=timeouts(endpoint.timeout_s),
             max_retries=0,  # retries need a hold of their own, so they are the runtime's
-            http_client=endpoint.http_client,
+            http_client=endpoint.http_client
+            or (anthropic.DefaultAsyncHttpxClient(trust_env=False) if endpoint.is_here else None),
             open_telemetry=False,  # the gate records the call; the SDK's spans would say it twice
         )
         errors = SdkErrors(

@@ -35,7 +35,8 @@ class OpenAIClient:
             base_url=endpoint.base_url or OFFICIAL_URL,
             timeout=timeouts(endpoint.timeout_s),
             max_retries=0,  # retries need a hold of their own, so they are the runtime's
-            http_client=endpoint.http_client,
+            http_client=endpoint.http_client
+            or (openai.DefaultAsyncHttpxClient(trust_env=False) if endpoint.is_here else None),
         )
         if not str(self._sdk.base_url.host).endswith("openai.com"):
             # what the SDK found in the process's environment is nobody else's business

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from remit.adapters.models.quota import Quota, read_quota
 
@@ -22,6 +23,12 @@ class Endpoint:
     base_url: str | None
     timeout_s: float
     http_client: httpx2.AsyncClient | None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine: then no proxy of the environment may see the calls."""
+        host = urlsplit(self.base_url or "").hostname or ""
+        return host in ("localhost", "127.0.0.1", "::1")
 
     def __repr__(self) -> str:
         return f"Endpoint(base_url={self.base_url!r}, timeout_s={self.timeout_s!r})"

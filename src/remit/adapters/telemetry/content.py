@@ -102,7 +102,9 @@ def _take(shown: dict[str, Any], fields: Mapping[str, str], value: object, actio
     args: Json = None
     for field, name in fields.items():
         found = value.get(field) if isinstance(value, dict) else None
-        if found is None:
+        if (
+            found is None and value is not None
+        ):  # arguments are known to fit the schema where there is a result
             args = action.args_value() if args is None else args
             found = args.get(field) if isinstance(args, dict) else None
         if isinstance(found, (bool, int)):
