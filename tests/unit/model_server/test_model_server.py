@@ -300,6 +300,7 @@ async def test_a_caller_that_gives_up_is_billed_all_the_same() -> None:
         await model.aclose()
         assert (caught.value.code, caught.value.usage) == ("model.timeout", None)
         assert server.bill["calls"] == 1
+        assert server.model_server.bill.entries[-1].outcome == "hung"
 
 
 async def test_errors_are_not_billed_and_a_model_outside_the_table_is_not_found() -> None:
