@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.remit-installed
 
-.PHONY: help setup run test check lint types contracts format bench clean
+.PHONY: help setup run show-task test check lint types contracts format bench clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,10 +26,14 @@ $(STAMP): requirements/bootstrap.lock requirements/dev.lock pyproject.toml
 # the task is data: neither make nor the shell may read it as a command
 TASK ?= Customer C-1042 was charged twice this month. Please sort it out.
 
+unexport TASK
 export REMIT_TASK = $(value TASK)
 
 run: setup ## Run the support agent on a real task (TASK="..."), offline unless ANTHROPIC_API_KEY is set
 	@$(BIN)/remit run examples/support/agent-config.yaml --report $(if $(ANTHROPIC_API_KEY),,--offline) --task "$$REMIT_TASK"
+
+show-task: ## Print the task that `make run` would give
+	@printf '%s\n' "$$REMIT_TASK"
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest

@@ -7,6 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples at every run, so that a landing depends on no luck; REMIT_HYPOTHESIS=random looks further.
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("REMIT_HYPOTHESIS", "repeatable"))
 
 ROOT = Path(__file__).parents[1]
 

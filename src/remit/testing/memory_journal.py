@@ -137,6 +137,9 @@ class MemoryJournal(MemoryReads):
         call.completion = completion
         call.cost = bound if completion.presumed else completion.cost_nano_usd
         store.audit.append(completion.outcome)
+        if call.admission.holds and call.cost > bound:
+            over: dict[str, str | int | bool | list[str]] = {"run": call.admission.run_id}
+            store.audit.append(records.record("overrun", completion.at_us, over))
         alerts = self._settle(call, bound if completion.presumed else 0, completion.at_us)
         ended = False
         if completion.ending is not None:

@@ -25,7 +25,7 @@ class AnthropicClient:
             timeout=timeouts(endpoint.timeout_s),
             max_retries=0,  # retries need a hold of their own, so they are the runtime's
             http_client=endpoint.http_client
-            or (anthropic.DefaultAsyncHttpxClient(trust_env=False) if endpoint.is_here else None),
+            or (httpx2.AsyncClient(trust_env=False) if endpoint.is_here else None),
             open_telemetry=False,  # the gate records the call; the SDK's spans would say it twice
         )
         errors = SdkErrors(

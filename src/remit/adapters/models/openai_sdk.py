@@ -36,7 +36,7 @@ class OpenAIClient:
             timeout=timeouts(endpoint.timeout_s),
             max_retries=0,  # retries need a hold of their own, so they are the runtime's
             http_client=endpoint.http_client
-            or (openai.DefaultAsyncHttpxClient(trust_env=False) if endpoint.is_here else None),
+            or (httpx2.AsyncClient(trust_env=False) if endpoint.is_here else None),
         )
         if not str(self._sdk.base_url.host).endswith("openai.com"):
             # what the SDK found in the process's environment is nobody else's business
