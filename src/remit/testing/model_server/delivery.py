@@ -20,7 +20,6 @@ from remit.testing.model_server.wire import Event
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-HANG_S_MAX = 3_600.0
 BATCH_BYTES = 16_384
 ABORT = "remit.testing.abort"
 """The key of the scope under which the connection's reset stands."""
@@ -67,7 +66,7 @@ class Delivery:
         self._close("cut" if fault.kind == "cut" else "hung")
         if fault.kind == "cut":
             scope[ABORT]()
-        await self._gone_within(HANG_S_MAX, receive)
+        await _left(receive)
 
     async def _start(self, send: Send) -> None:
         raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in self.headers.items()]
