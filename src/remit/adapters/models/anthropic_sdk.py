@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import anthropic
+import httpx2
 
 from remit.adapters.models.attempts import Attempts, SdkErrors, timeouts
 from remit.adapters.models.exchange import Exchange

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+import httpx2
 import openai
 
 from remit.adapters.models.attempts import Attempts, SdkErrors, timeouts
