@@ -59,7 +59,8 @@ def check(schema: Mapping[str, Any], conditions: Mapping[str, Any]) -> Problem |
         problem = _operand_problem(operator, operand, types)
         if problem is not None:
             return problem, "give a value of the argument's type"
-    if not _satisfiable(schema, conditions, types):
+    same = "matches" in conditions and conditions["matches"] == conditions.get("not_matches")
+    if same or not _satisfiable(schema, conditions, types):
         return (
             "no valid value of the argument can meet this",
             "mend the condition so that some call can meet it",

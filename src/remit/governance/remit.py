@@ -19,6 +19,7 @@ from remit.core.labels import DataClass
 from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
 from remit.governance import conditions, source
+from remit.governance.salvage import salvage
 from remit.governance.schema import Agent, GovernanceFile, SupportToolset
 from remit.governance.source import ConfigError, ConfigErrors, Document, Path
 
@@ -105,16 +106,23 @@ def parse(text: str, file: str, tools: Sequence[ToolSpec], *, model: str | None 
     `file` is the name that errors carry; `model` takes the place of the file's, and makes another remit of
     it. Raises: ConfigErrors.
     """
-    document = source.read(text, file)
+    document = source.scan(text, file)
+    errors = list(document.errors)
+    if any(error.code != "config.duplicate_key" for error in errors):
+        raise ConfigErrors(errors)  # a value is missing: what else seems wrong may only follow from that
     try:
         parsed = GovernanceFile.model_validate(document.value)
     except ValidationError as error:
-        raise source.schema_errors(document, GovernanceFile, error) from None
+        errors += source.schema_errors(document, GovernanceFile, error).errors
+        salvaged = salvage(document.value, error)
+        if salvaged is None:
+            raise ConfigErrors(errors) from None
+        parsed = salvaged
     agent = parsed.agent if model is None else parsed.agent.model_copy(update={"model": model})
     compiler = _Compiler(document, agent, tools)
     remit = compiler.compile()
-    if compiler.errors:
-        raise ConfigErrors(compiler.errors)
+    if errors or compiler.errors:
+        raise ConfigErrors(errors + compiler.errors)
     return remit
 
 
@@ -130,11 +138,6 @@ class _Compiler:
     def compile(self) -> Remit:
         agent = self.agent
         access = agent.data_access
-        allowed: dict[DataClass, bool] = {
-            "pii": access.allow_pii,
-            "financial": access.allow_financial,
-            "internal": access.allow_internal_docs,
-        }
         costs = agent.cost_controls
         return Remit(
             agent=agent.name,
@@ -148,7 +151,7 @@ class _Compiler:
             max_output_tokens=agent.max_output_tokens,
             result_bytes_max=agent.max_result_bytes,
             allowed_tools=self._allowed_tools(),
-            denied_classes=frozenset(name for name, granted in allowed.items() if not granted),
+            denied_classes=frozenset(name for name in CLASS_RULE if not self._allows(name)),
             records_max=access.max_records_per_query,
             rate_limits=self._rate_limits(),
             cap_day_nano_usd=nano_usd(costs.max_daily_spend_usd),
@@ -171,6 +174,15 @@ class _Compiler:
             place: Path = ("approvals",) if self.agent.approvals else ()
             self._fail(place, "config.out_of_range", reason, "use numbers and texts that JSON has")
             return ""
+
+    def _allows(self, data_class: DataClass) -> bool:
+        access = self.agent.data_access
+        return {
+            "public": True,
+            "pii": access.allow_pii,
+            "financial": access.allow_financial,
+            "internal": access.allow_internal_docs,
+        }[data_class]
 
     def _fail(self, path: Path, code: str, message: str, remedy: str) -> None:
         self.errors.append(self.document.error(("agent", *path), code, message, remedy))
@@ -214,6 +226,11 @@ class _Compiler:
                 remedy = source.nearest(rule.tool, self.agent.allowed_tools, "name a tool of allowed_tools")
                 self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)
                 continue
+            denied = next((name for name in tool.classes if not self._allows(name)), None)
+            if denied is not None:
+                message = f"{rule.tool} returns {denied} data, which is denied before anybody is asked"
+                remedy = f"allow it by {CLASS_RULE[denied]}, or remove the rule"
+                self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)
             for path, tests in rule.when.items():
                 self._check_condition((*place, "when", path), tool, path, tests)
             if self.errors:

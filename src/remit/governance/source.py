@@ -69,6 +69,7 @@ class Document:
     file: str
     value: Any
     positions: Mapping[Path, Position]
+    errors: tuple[ConfigError, ...] = ()
 
     def position(self, path: Path) -> Position:
         """Where `path` stands, or the nearest part of it that is there."""
@@ -92,6 +93,17 @@ def read(text: str, file: str) -> Document:
 
     Raises: ConfigErrors, with every duplicate key and unreadable value at once.
     """
+    document = scan(text, file)
+    if document.errors:
+        raise ConfigErrors(list(document.errors))
+    return document
+
+
+def scan(text: str, file: str) -> Document:
+    """What can be read of `text`, with the errors found on the way, for a reader who looks for more.
+
+    Raises: ConfigErrors where nothing can be read.
+    """
     reader = _Reader(file)
     if len(text.encode(errors="surrogatepass")) > BYTES_MAX:
         reader.fail(
@@ -103,9 +115,7 @@ def read(text: str, file: str) -> Document:
         reader.fail(_START, "config.empty", "the file is empty", "start from `remit init`")
         raise ConfigErrors(reader.errors)
     value = reader.value(node, ())
-    if reader.errors:
-        raise ConfigErrors(reader.errors)
-    return Document(file=file, value=value, positions=reader.positions)
+    return Document(file=file, value=value, positions=reader.positions, errors=tuple(reader.errors))
 
 
 def schema_errors(document: Document, model: type[BaseModel], error: ValidationError) -> ConfigErrors:

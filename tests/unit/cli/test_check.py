@@ -165,3 +165,29 @@ def test_no_file_named_is_wrong_use(remit: Any) -> None:
     done = remit("check")
     assert done.exit == 2
     assert "agent-config.yaml" in done.stderr
+
+
+def test_errors_of_every_stage_of_one_file_are_told_at_once(tmp_path: Path, remit: Any) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "agent:\n"
+        "  name: a\n"
+        "  model: claude-sonnet-4-20260514\n"
+        "  name: b\n"
+        "  allowed_tools: [search_kbx, create_ticket]\n"
+        "  bogus_key: 1\n"
+        "  rate_limits: {max_foo_per_hour: 5, max_tickets_per_hour: -1}\n"
+        "  cost_controls: {max_daily_spend_usd: -50.00}\n"
+    )
+    done = remit("check", path)
+    codes = [line.split()[1] for line in done.stderr.splitlines()]
+    assert done.exit == 2
+    assert codes == [
+        "config.duplicate_key",
+        "config.unknown_tool",
+        "config.unknown_key",
+        "config.unknown_rate_group",
+        "config.out_of_range",
+        "config.missing_key",
+        "config.out_of_range",
+    ]
