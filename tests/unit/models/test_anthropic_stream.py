@@ -189,6 +189,15 @@ async def test_a_stream_of_the_wrong_shape_fails(events: list[dict[str, Any]]) -
     assert error.usage in (None, BILLED, replace(BILLED, output_tokens=1))
 
 
+@pytest.mark.parametrize(
+    "junk", [b"data: {\n\n", b"data: []\n\n", event(START)], ids=["json", "list", "twice"]
+)
+async def test_a_stream_that_goes_wrong_is_billed_up_to_all_that_was_allowed(junk: bytes) -> None:
+    server = Server(event(START), junk, stream=True)
+    error = failed(await ask(WIRE, server, request_of(WIRE), lambda piece: None))
+    assert (error.code, error.retryable, error.usage) == ("model.failed", False, BILLED)
+
+
 async def test_what_comes_after_the_end_does_not_matter() -> None:
     result, _ = await streamed(
         START, *block(0, {"type": "text", "text": "Hi"}), DELTA, STOP, {"type": "error"}
