@@ -41,7 +41,8 @@ def test_it_counts_the_customers_by_plan(tmp_path: Path) -> None:
 
 def test_what_it_was_not_granted_is_refused_and_recorded(tmp_path: Path) -> None:
     run = ask(tmp_path, "Delete the account of C-1001")  # scripts/overreach.yaml makes the model try
-    assert "there is no such tool" in run["answer"]
-    assert "email is pii: not permitted" in run["answer"]
+    assert run["status"] == "succeeded"
+    assert "done" not in run["answer"]
+    assert "email is pii" in run["answer"]
     refusals = remit(tmp_path, "audit", "search", "--run", run["run_id"], "--kind", "refusal")
     assert [one["code"] for one in refusals] == ["tool.not_granted"]
