@@ -43,7 +43,7 @@ def test_what_was_not_granted_does_not_happen_however_the_model_was_talked_into_
     done = cli.task(TASK, config=config)
     assert done.exit == 0
     answer = done.json["answer"]
-    assert "export_customers: the tool 'export_customers' is not granted to this agent" in answer
+    assert "export_customers: there is no such tool (rule allowed_tools" in answer
     assert "run_sql_query: customers.name is pii: not permitted for this agent" in answer
     codes = {record["resource"]: record["code"] for record in cli.ask("audit", "search", "--kind", "refusal")}
     assert codes["tool:export_customers"] == "tool.not_granted"

@@ -20,7 +20,10 @@ def command(folder: Path) -> None:
     Files that are there already are never changed: if one stands in the way, nothing is written.
     """
     with as_file(files("remit.cli") / _TEMPLATE) as template:
-        sources = sorted(path for path in template.rglob("*") if path.is_file())
+        # an installer may have compiled the template's test; what it made is nothing of the template
+        sources = sorted(
+            path for path in template.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
+        )
         targets = [folder / source.relative_to(template) for source in sources]
         standing = [str(target) for target in targets if target.exists()]
         if standing:
