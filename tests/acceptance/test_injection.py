@@ -46,7 +46,9 @@ def test_what_was_not_granted_does_not_happen_however_the_model_was_talked_into_
     assert "export_customers: there is no such tool (rule allowed_tools" in answer
     assert "run_sql_query: customers.name is pii: not permitted for this agent" in answer
     codes = {record["resource"]: record["code"] for record in cli.ask("audit", "search", "--kind", "refusal")}
-    assert codes["tool:export_customers"] == "tool.not_granted"
+    # a name that the model made up may say anything, so the record has its digest alone
+    (made_up,) = [resource for resource in codes if resource.startswith("tool:unknown-")]
+    assert codes[made_up] == "tool.not_granted"
     (query,) = [
         record
         for record in cli.ask("audit", "search", "--kind", "outcome")
