@@ -70,7 +70,8 @@ def test_what_was_not_granted_does_not_happen_however_the_model_was_talked_into_
     assert "collector.evil.example" not in cli.run("audit", "tail", "-n", "1000", "--json").stdout
     # and the run is marked: from the call on whose untrusted result the model saw
     run = cli.ask("runs", "show", done.json["run_id"])
-    assert run["exposed_by"] == [f"{done.json['run_id']}.1.t0"]
+    # (the page, and then the words with which the SQL tool failed)
+    assert run["exposed_by"] == [f"{done.json['run_id']}.{place}" for place in ("1.t0", "2.t1")]
 
 
 def test_with_an_approval_rule_the_mail_to_a_stranger_waits_for_a_person(cli: Cli, tmp_path: Path) -> None:

@@ -125,8 +125,8 @@ def _worker(deployment: Deployment) -> Finding:
 
 def _model(deployment: Deployment) -> Finding:
     if deployment.has_model_key:
-        return Finding(name="model key", status="ok", detail="ANTHROPIC_API_KEY is set")
-    detail = "ANTHROPIC_API_KEY is not set: only --offline works"
+        return Finding(name="model key", status="ok", detail="a key of a provider is set")
+    detail = "neither ANTHROPIC_API_KEY nor OPENAI_API_KEY is set: only --offline works"
     return Finding(name="model key", status="note", detail=detail)
 
 

@@ -70,7 +70,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "model.timeout": _kind(504, Exit.FAILED, "try again, or raise timeouts.model_call_s", retryable=True),
         "model.bad_calls": _kind(502, Exit.FAILED, "use a model that keeps to the tools' schemas"),
         "model.truncated": _kind(502, Exit.FAILED, "raise max_output_tokens"),
-        "model.no_key": _kind(500, Exit.USAGE, "set ANTHROPIC_API_KEY, or run with --offline"),
+        "model.no_key": _kind(500, Exit.USAGE, "set the key of the model's provider, or run with --offline"),
         "model.no_provider": _kind(500, Exit.USAGE, "name a model of a provider that this version speaks"),
         "effect.unknown": _kind(
             500, Exit.SUSPENDED, "find out whether it happened; it is never repeated by itself"

@@ -40,7 +40,7 @@ class Deployment:
     @property
     def has_model_key(self) -> bool:
         """Whether a real model can be asked."""
-        return bool(self.environment.get("ANTHROPIC_API_KEY"))
+        return any(self.environment.get(name) for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"))
 
 
 @asynccontextmanager
