@@ -21,8 +21,7 @@ from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed
 from remit.ports.journal import StartRun
 from remit.ports.services import TextSink
-from remit.runtime.clock import SystemClock
-from remit.testing.fakes import FunctionTools, NoTelemetry
+from remit.testing.fakes import FakeClock, FunctionTools, NoTelemetry
 
 MODEL = "claude-sonnet-4-20260514"
 CAP = 2_000_000_000
@@ -64,7 +63,7 @@ class Provider:
 
 async def spend(home: Path, seed: int, *, faults: bool) -> tuple[int, int, int]:
     """What the provider billed, what the ledger says is spent, and what is still held, at the end."""
-    clock, provider, chance = SystemClock(), Provider(seed, faults=faults), random.Random(-seed - 1)
+    clock, provider, chance = FakeClock(), Provider(seed, faults=faults), random.Random(-seed - 1)
     journal = SqliteJournal.open(home / "remit.db", clock)
     services = GateServices(journal=journal, prices=PriceBook(), clock=clock, telemetry=NoTelemetry())
     gate = Gate(services, Effects(model=provider, tools=FunctionTools([])))
