@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from remit.core.actions import Action
 from remit.core.decisions import Decision
@@ -136,6 +136,3 @@ class Telemetry(Protocol):
     def emit(self, event: TelemetryEvent) -> None:
         """Take note of `event`. Returns at once and never raises."""
         ...
-
-
-LogLevel: TypeAlias = Literal["info", "warning", "error"]
