@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from remit.adapters.models import anthropic_wire
 from remit.adapters.models.anthropic_stream import AnthropicStream
-from remit.adapters.models.exchange import Exchange, TextRelay
+from remit.adapters.models.exchange import Dialect
 from remit.adapters.models.loading import load
 from remit.adapters.models.provider import DEFAULT_TIMEOUT_S, Endpoint, QuotaWatch
 from remit.adapters.models.quota import Quota
@@ -63,7 +64,7 @@ class AnthropicModel:
         if client is None:
             await self.warm()
             client = self._connect()
-        return await client.create(_exchange(request, on_text))
+        return await client.create(_DIALECT.exchange(request, on_text))
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
@@ -80,18 +81,9 @@ class AnthropicModel:
         return self._client
 
 
-def _exchange(request: ModelRequest, on_text: TextSink | None) -> Exchange:
-    body = anthropic_wire.write_request(request)
-
-    def read(data: bytes) -> ModelReply:
-        return anthropic_wire.read_reply(data, request.model)
-
-    if on_text is None:
-        return Exchange(body=body, read_body=read)
-    relay = TextRelay(on_text)
-    return Exchange(
-        body={**body, "stream": True},
-        read_body=read,
-        events=AnthropicStream(request, relay),
-        relay=relay,
-    )
+_DIALECT = Dialect(
+    write=anthropic_wire.write_request,
+    read=anthropic_wire.read_reply,
+    stream=AnthropicStream,
+    streaming=MappingProxyType({"stream": True}),
+)

@@ -5,14 +5,14 @@ A reader takes the response's bytes as they come and always knows what would be 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from remit.adapters.models import failures
 from remit.adapters.models.replies import malformed, parse
 from remit.adapters.models.sse import SseDecoder
-from remit.core.messages import ModelReply, Usage
+from remit.core.messages import ModelReply, ModelRequest, Usage
 from remit.ports.effects import EffectFailed
 from remit.ports.services import TextSink
 
@@ -113,6 +113,29 @@ class TextRelay:
         told = "".join(self._told)
         if text.startswith(told):
             self.tell(text[len(told) :])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """One wire protocol: how a request is written, a body read, events read, and how a stream is asked for."""
+
+    write: Callable[[ModelRequest], dict[str, Any]]
+    read: Callable[[bytes, str], ModelReply]
+    stream: Callable[[ModelRequest, TextRelay], EventStream]
+    streaming: Mapping[str, Any]
+
+    def exchange(self, request: ModelRequest, on_text: TextSink | None) -> Exchange:
+        """The exchange for `request`; it is streamed where `on_text` is given."""
+        body = self.write(request)
+
+        def read(data: bytes) -> ModelReply:
+            return self.read(data, request.model)
+
+        if on_text is None:
+            return Exchange(body=body, read_body=read)
+        relay = TextRelay(on_text)
+        events = self.stream(request, relay)
+        return Exchange(body={**body, **self.streaming}, read_body=read, events=events, relay=relay)
 
 
 class _BodyReader:

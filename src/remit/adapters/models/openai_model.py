@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from remit.adapters.models import openai_chat_wire, openai_responses_wire
-from remit.adapters.models.exchange import Exchange, TextRelay
+from remit.adapters.models.exchange import Dialect
 from remit.adapters.models.loading import load
 from remit.adapters.models.openai_parts import PROVIDER
 from remit.adapters.models.provider import DEFAULT_TIMEOUT_S, Endpoint, QuotaWatch
@@ -79,8 +80,8 @@ class OpenAIModel:
             client = self._connect()
         asked = replace(request, model=request.model.removeprefix(self._options.prefix))
         if self._options.protocol == "chat":
-            return await client.chat(_chat(asked, on_text))
-        return await client.respond(_responses(asked, on_text))
+            return await client.chat(_CHAT.exchange(asked, on_text))
+        return await client.respond(_RESPONSES.exchange(asked, on_text))
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
@@ -97,28 +98,15 @@ class OpenAIModel:
         return self._client
 
 
-def _responses(request: ModelRequest, on_text: TextSink | None) -> Exchange:
-    body = openai_responses_wire.write_request(request)
-
-    def read(data: bytes) -> ModelReply:
-        return openai_responses_wire.read_reply(data, request.model)
-
-    if on_text is None:
-        return Exchange(body=body, read_body=read)
-    relay = TextRelay(on_text)
-    events = openai_responses_wire.ResponsesStream(request, relay)
-    return Exchange(body={**body, "stream": True}, read_body=read, events=events, relay=relay)
-
-
-def _chat(request: ModelRequest, on_text: TextSink | None) -> Exchange:
-    body = openai_chat_wire.write_request(request)
-
-    def read(data: bytes) -> ModelReply:
-        return openai_chat_wire.read_reply(data, request.model)
-
-    if on_text is None:
-        return Exchange(body=body, read_body=read)
-    relay = TextRelay(on_text)
-    streaming = {"stream": True, "stream_options": {"include_usage": True}}
-    events = openai_chat_wire.ChatStream(request, relay)
-    return Exchange(body={**body, **streaming}, read_body=read, events=events, relay=relay)
+_RESPONSES = Dialect(
+    write=openai_responses_wire.write_request,
+    read=openai_responses_wire.read_reply,
+    stream=openai_responses_wire.ResponsesStream,
+    streaming=MappingProxyType({"stream": True}),
+)
+_CHAT = Dialect(
+    write=openai_chat_wire.write_request,
+    read=openai_chat_wire.read_reply,
+    stream=openai_chat_wire.ChatStream,
+    streaming=MappingProxyType({"stream": True, "stream_options": {"include_usage": True}}),
+)
