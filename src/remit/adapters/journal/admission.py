@@ -1,38 +1,33 @@
-"""The two commits of an effect, as functions of a connection that is inside a transaction.
+"""The two commits of an effect, for all the calls that share a transaction.
 
-`admit` checks everything and writes everything, or writes nothing. `complete` begins by deleting the
-intent's row, in the transaction that found it: whoever deletes it is the only one who completes the call.
+`admit_all` checks everything of an admission and takes everything, or takes nothing; each admission sees what
+those before it have taken. `complete_all` finds the rows of the intents and deletes them, in one transaction:
+whoever deletes a call's row is the only one who completes it. What a batch needs is read at once and
+written at once, so that a statement serves many calls; with a batch of one it is the same code.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import orjson
 
 from remit.adapters.journal import money, runs
+from remit.adapters.journal.windows import Windows
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
-from remit.ports.journal import (
-    Admission,
-    Admitted,
-    Completion,
-    Misfit,
-    Recorded,
-    Settled,
-    Window,
-)
+from remit.ports.journal import Admission, Admitted, Completion, Misfit, Recorded, Settled
 
-EXACT_WINDOW_MAX = 1000
-"""Up to this limit every event is a row and the window is exact; above, 60 buckets a window count for it."""
+Verdict: TypeAlias = Admitted | Recorded | Misfit | RemitError
 
-BUCKETS = 60
-
+# what a batch must know of the world: its runs, its actions that were begun before, and all that is paused
 _FACTS = """
-SELECT (SELECT status FROM run WHERE id = ?),
-       (CASE WHEN EXISTS (SELECT 1 FROM control)
-             THEN (SELECT scope || ': ' || reason FROM control WHERE scope IN (?, ?, ?) LIMIT 1) END),
-       (SELECT seq FROM call WHERE id = ?)
+SELECT 0, id, status FROM run WHERE id IN (SELECT value FROM json_each(?))
+UNION ALL SELECT 1, id, seq FROM call WHERE id IN (SELECT value FROM json_each(?))
+UNION ALL SELECT 2, scope, reason FROM control
 """
 _RECORDED = """
 SELECT call.digest, done.state, done.result, done.input_tokens, done.output_tokens,
@@ -42,34 +37,91 @@ FROM call LEFT JOIN done USING (seq) WHERE call.seq = ?
 _APPROVAL = """
 SELECT action_digest, remit_digest, verdict, expires_at, used_at, run_id FROM approval WHERE id = ?
 """
-_INTENT = "SELECT seq, held, presumed, scopes FROM call JOIN inflight USING (seq) WHERE call.id = ?"
-_DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_COUNT = """
-INSERT INTO rate_event (key, at, n) VALUES (?, ?, 1) ON CONFLICT (key, at) DO UPDATE SET n = n + 1
+_USE_APPROVAL = "UPDATE approval SET used_at = ? WHERE id = ?"
+_LAST_RECORD = "SELECT coalesce(max(seq), 0) FROM audit"
+_INTENT_RECORD = "INSERT INTO audit (seq, body) VALUES (?, ?)"
+_CALL = "INSERT INTO call VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INFLIGHT = "INSERT INTO inflight (seq, held, scopes, presumed, expires_at) VALUES (?, ?, ?, 0, ?)"
+
+_INTENTS = """
+SELECT call.id, seq, held, presumed, scopes FROM call JOIN inflight USING (seq)
+WHERE call.id IN (SELECT value FROM json_each(?))
 """
+_NO_LONGER = "DELETE FROM inflight WHERE seq = ?"
+_DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def admit(connection: sqlite3.Connection, admission: Admission, now_us: int) -> Admitted | Recorded | Misfit:
-    """Record the intent and take what it needs, if everything holds; otherwise change nothing."""
-    everything, agent, resource = admission.control_scopes
-    status, paused, known = connection.execute(
-        _FACTS, (admission.run_id, everything, agent, resource, admission.action_id)
-    ).fetchone()
+@dataclass(slots=True)
+class _Facts:
+    """What was true when the transaction began."""
+
+    status: dict[str, str]
+    begun: dict[str, int]
+    paused: dict[str, str]
+
+
+def admit_all(connection: sqlite3.Connection, admissions: Sequence[Admission], now_us: int) -> list[Verdict]:
+    """Record each intent and take what it needs, if everything of it holds; otherwise nothing of it."""
+    if len({admission.action_id for admission in admissions}) < len(admissions):
+        # the same action twice at once: the second must see what became of the first
+        return [admit_all(connection, [admission], now_us)[0] for admission in admissions]
+    facts = _facts(connection, admissions)
+    ledger = money.Ledger(
+        connection, {hold.scope for admission in admissions for hold in admission.holds}, now_us
+    )
+    windows = Windows(connection, now_us)
+    verdicts: list[Verdict] = []
+    taken: list[tuple[Admission, str]] = []
+    for admission in admissions:
+        verdict = _verdict(connection, admission, facts, (ledger, windows, now_us))
+        verdicts.append(verdict)
+        if isinstance(verdict, Admitted):
+            windows.take(admission.windows)
+            taken.append((admission, ledger.take(admission)))
+            if admission.approval_id is not None:
+                connection.execute(_USE_APPROVAL, (now_us, admission.approval_id))
+    if taken:
+        _write(connection, taken)
+        ledger.write()
+        windows.write()
+    return verdicts
+
+
+def _facts(connection: sqlite3.Connection, admissions: Sequence[Admission]) -> _Facts:
+    run_ids = list({admission.run_id for admission in admissions})
+    action_ids = [admission.action_id for admission in admissions]
+    found: tuple[dict[str, str], dict[str, int], dict[str, str]] = ({}, {}, {})
+    asked = (orjson.dumps(run_ids).decode(), orjson.dumps(action_ids).decode())
+    for kind, key, value in connection.execute(_FACTS, asked):
+        found[kind][key] = value
+    return _Facts(*found)
+
+
+def _verdict(
+    connection: sqlite3.Connection,
+    admission: Admission,
+    facts: _Facts,
+    taking: tuple[money.Ledger, Windows, int],
+) -> Verdict:
+    ledger, windows, now_us = taking
+    status = facts.status.get(admission.run_id)
+    known = facts.begun.get(admission.action_id)
     if known is not None:
         return _known(connection, known, admission, status)
     if status != "running":
         return Misfit(kind="run", detail=f"the run is {status or 'unknown'}, not running")
-    if paused is not None:
-        return Misfit(kind="paused", detail=f"paused, {paused}")
-    misfit = (
+    if facts.paused:
+        for scope in admission.control_scopes:
+            if scope in facts.paused:
+                return Misfit(kind="paused", detail=f"paused, {scope}: {facts.paused[scope]}")
+    if admission.amount_nano_usd < 0:
+        return RemitError("value.invalid", "an amount to hold is below zero")
+    return (
         _approval_misfit(connection, admission, now_us)
-        or _window_misfit(connection, admission.windows, now_us)
-        or money.misfit(connection, admission, now_us)
+        or windows.misfit(admission.windows)
+        or ledger.misfit(admission)
+        or Admitted()
     )
-    if misfit is not None:
-        return misfit
-    _write(connection, admission, now_us)
-    return Admitted()
 
 
 def _known(
@@ -113,90 +165,86 @@ def _approval_misfit(connection: sqlite3.Connection, admission: Admission, now_u
     return None
 
 
-def _width_us(window: Window) -> int:
-    """How long one bucket of the window is: a microsecond, that is one event, where it is exact."""
-    return 1 if window.limit <= EXACT_WINDOW_MAX else window.span_s * 1_000_000 // BUCKETS
-
-
-def _window_misfit(connection: sqlite3.Connection, windows: tuple[Window, ...], now_us: int) -> Misfit | None:
-    for window in windows:
-        # a bucket counts until the last event it can hold has left the window: never over the limit
-        oldest = now_us - window.span_s * 1_000_000 - (_width_us(window) - 1)
-        count, first = connection.execute(
-            "SELECT coalesce(sum(n), 0), min(at) FROM rate_event WHERE key = ? AND at > ?",
-            (window.key, oldest),
-        ).fetchone()
-        if count >= window.limit:
-            wait_us = window.span_s * 1_000_000 if first is None else first - oldest
-            return Misfit(
-                kind="rate",
-                detail=f"{count} of {window.limit} in the last {window.span_s} s",
-                rule=window.rule,
-                retry_after_s=max(1, -(-wait_us // 1_000_000)),
+def _write(connection: sqlite3.Connection, taken: list[tuple[Admission, str]]) -> None:
+    (last,) = connection.execute(_LAST_RECORD).fetchone()
+    audit, calls, inflight = [], [], []
+    for seq, (admission, scopes) in enumerate(taken, last + 1):
+        audit.append((seq, admission.intent))
+        calls.append(
+            (
+                seq,
+                admission.action_id,
+                admission.kind,
+                admission.resource,
+                bytes.fromhex(admission.action_digest),
+                admission.at_us,
+                bytes.fromhex(admission.content),
             )
-    return None
-
-
-def _write(connection: sqlite3.Connection, admission: Admission, now_us: int) -> None:
-    seq = connection.execute("INSERT INTO audit (body) VALUES (?)", (admission.intent,)).lastrowid
-    connection.execute(
-        "INSERT INTO call VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            seq,
-            admission.action_id,
-            admission.kind,
-            admission.resource,
-            bytes.fromhex(admission.action_digest),
-            admission.at_us,
-            bytes.fromhex(admission.content),
-        ),
-    )
-    connection.execute(
-        "INSERT INTO inflight (seq, held, scopes, presumed, expires_at) VALUES (?, ?, ?, 0, ?)",
-        (seq, admission.amount_nano_usd, money.take(connection, admission), admission.expires_at_us),
-    )
-    for window in admission.windows:
-        width = _width_us(window)
-        connection.execute(
-            "DELETE FROM rate_event WHERE key = ? AND at <= ?",
-            (window.key, now_us - window.span_s * 1_000_000 - width),
         )
-        connection.execute(_COUNT, (window.key, now_us // width * width))
-    if admission.approval_id is not None:
-        connection.execute("UPDATE approval SET used_at = ? WHERE id = ?", (now_us, admission.approval_id))
+        inflight.append((seq, admission.amount_nano_usd, scopes, admission.expires_at_us))
+    connection.executemany(_INTENT_RECORD, audit)
+    connection.executemany(_CALL, calls)
+    connection.executemany(_INFLIGHT, inflight)
 
 
-def complete(connection: sqlite3.Connection, completion: Completion) -> Settled:
-    """Record the outcome, settle the money, notice what thresholds were crossed.
+def complete_all(
+    connection: sqlite3.Connection, completions: Sequence[Completion]
+) -> list[Settled | RemitError]:
+    """Record each outcome, settle the money, notice what thresholds were crossed.
 
-    Raises: RemitError `action.conflict` where the call was not begun, or has its outcome already.
+    The result of a call that was not begun, or has its outcome already, is RemitError `action.conflict`.
     """
-    row = connection.execute(_INTENT, (completion.action_id,)).fetchone()
-    if row is None:
-        raise RemitError("action.conflict", "the call was never begun, or has its outcome already")
-    seq, held, presumed, scopes = row
-    connection.execute("DELETE FROM inflight WHERE seq = ?", (seq,))
-    usage = completion.usage
-    intent = money.Open(seq=seq, held=held, presumed=presumed, scopes=scopes)
-    cost, alerts = money.settle(connection, intent, completion)
-    connection.execute(
-        _DONE,
-        (
-            seq,
-            completion.state,
-            completion.at_us,
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            cost,
-            completion.exposes,
-            completion.result,
-        ),
-    )
-    connection.execute("INSERT INTO audit (body) VALUES (?)", (completion.outcome,))
-    ended = False
-    if completion.ending is not None:
-        run_id = completion.action_id.partition(".")[0]
-        ended = runs.end(connection, run_id, completion.ending, completion.at_us)
-    return Settled(alerts=alerts, run_ended=ended)
+    asked = orjson.dumps([completion.action_id for completion in completions]).decode()
+    intents = {row[0]: row[1:] for row in connection.execute(_INTENTS, (asked,))}
+    scopes = {scope for intent in intents.values() for scope in money.scopes_of(intent[3])}
+    ledger = money.Ledger(connection, scopes, 0)
+    results: list[Settled | RemitError] = []
+    done, closed = [], []
+    records: list[tuple[bytes]] = []
+    for completion in completions:
+        # taken out, so that a second completion of the same call in this batch finds nothing
+        intent = intents.pop(completion.action_id, None)
+        if intent is None:
+            message = "the call was never begun, or has its outcome already"
+            results.append(RemitError("action.conflict", message))
+            continue
+        seq, held, presumed, scopes_json = intent
+        open_ = money.Open(seq, held, presumed, scopes_json)
+        cost, alerts = ledger.settle(open_, completion, records)
+        usage = completion.usage
+        done.append(
+            (
+                seq,
+                completion.state,
+                completion.at_us,
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_tokens,
+                cost,
+                completion.exposes,
+                completion.result,
+            )
+        )
+        closed.append((seq,))
+        records.append((completion.outcome,))
+        results.append(Settled(alerts=alerts))
+    connection.executemany(_NO_LONGER, closed)
+    connection.executemany(_DONE, done)
+    connection.executemany(runs.APPEND, records)
+    ledger.write()
+    return [
+        _ended(connection, completion, result)
+        for completion, result in zip(completions, results, strict=True)
+    ]
+
+
+def _ended(
+    connection: sqlite3.Connection, completion: Completion, result: Settled | RemitError
+) -> Settled | RemitError:
+    """The result, after the run was ended that ends with this completion."""
+    if completion.ending is None or isinstance(result, RemitError):
+        return result
+    run_id = completion.action_id.partition(".")[0]
+    ended = runs.end(connection, run_id, completion.ending, completion.at_us)
+    return Settled(alerts=result.alerts, run_ended=ended)

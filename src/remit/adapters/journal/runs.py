@@ -19,6 +19,9 @@ INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, 
                  status, created_at, deadline)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)
 """
+APPEND = "INSERT INTO audit (body) VALUES (?)"
+_OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND (?1 IS NULL OR expires_at <= ?1)"
+_PRESUME = "UPDATE inflight SET held = 0, presumed = ? WHERE seq = ?"
 _END_RUN = "UPDATE run SET status = ?, ended_at = ?, answer = ?, code = ?, message = ? WHERE id = ?"
 # the columns are the fields of `Approval`, in their order
 _INSERT_APPROVAL = "INSERT INTO approval VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -59,7 +62,7 @@ def create(connection: sqlite3.Connection, start: StartRun) -> None:
             run.deadline_us,
         ),
     )
-    connection.execute("INSERT INTO audit (body) VALUES (?)", (start.audit,))
+    connection.execute(APPEND, (start.audit,))
 
 
 def begin(connection: sqlite3.Connection, run_id: str, max_concurrent_runs: int, at_us: int) -> bool:
@@ -95,21 +98,22 @@ def end(connection: sqlite3.Connection, run_id: str, ending: RunEnding, at_us: i
     connection.execute(
         _END_RUN, (run_end.status, ended_at, run_end.answer, run_end.code, run_end.message, run_id)
     )
-    connection.execute("INSERT INTO audit (body) VALUES (?)", (ending.audit,))
+    connection.execute(APPEND, (ending.audit,))
     return True
 
 
 def presume(connection: sqlite3.Connection, expired_by_us: int | None, at_us: int) -> tuple[Alert, ...]:
     """Presume spent what is held by the calls that expired by a time, or by every call (None)."""
-    rows = connection.execute(
-        "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND (?1 IS NULL OR expires_at <= ?1)",
-        (expired_by_us,),
-    ).fetchall()
+    intents = [money.Open(*row) for row in connection.execute(_OPEN, (expired_by_us,))]
+    scopes = {scope for intent in intents for scope in money.scopes_of(intent.scopes)}
+    ledger = money.Ledger(connection, scopes, at_us)
     alerts: list[Alert] = []
-    for seq, held, presumed, scopes in rows:
-        alerts += money.presume(
-            connection, money.Open(seq=seq, held=held, presumed=presumed, scopes=scopes), at_us
-        )
+    records: list[tuple[bytes]] = []
+    for intent in intents:
+        alerts += ledger.presume(intent, at_us, records)
+    connection.executemany(_PRESUME, [(intent.held, intent.seq) for intent in intents])
+    connection.executemany(APPEND, records)
+    ledger.write()
     return tuple(alerts)
 
 
@@ -142,7 +146,7 @@ def request_approval(connection: sqlite3.Connection, approval: Approval, record:
         _INSERT_APPROVAL,
         dataclasses.astuple(approval),
     )
-    connection.execute("INSERT INTO audit (body) VALUES (?)", (record,))
+    connection.execute(APPEND, (record,))
     return approval
 
 
@@ -168,7 +172,7 @@ def decide_approval(connection: sqlite3.Connection, approval: Approval, record: 
         (approval.verdict, approval.decided_by, approval.decided_at_us, approval.reason, approval.id),
     ).rowcount
     if changed:
-        connection.execute("INSERT INTO audit (body) VALUES (?)", (record,))
+        connection.execute(APPEND, (record,))
     return changed == 1
 
 
@@ -191,5 +195,5 @@ def register_remit(connection: sqlite3.Connection, row: tuple[str, str, int], re
         row,
     ).rowcount
     if changed:
-        connection.execute("INSERT INTO audit (body) VALUES (?)", (record,))
+        connection.execute(APPEND, (record,))
     return changed == 1

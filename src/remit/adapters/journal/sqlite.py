@@ -12,7 +12,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from remit.adapters.journal import admission as commits
 from remit.adapters.journal import reads, runs, schema
@@ -101,8 +101,13 @@ class SqliteJournal(SqliteReader):
 
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(path)
-        self._clock = clock
-        self._writer = GroupCommitWriter(path)
+
+        def admit_all(sql: sqlite3.Connection, admissions: list[Admission]) -> list[commits.Verdict]:
+            return commits.admit_all(sql, admissions, clock.now_us())
+
+        self._admit_all = admit_all
+        # completions first, so that a run's end comes after the outcomes that were submitted before it
+        self._writer = GroupCommitWriter(path, (commits.complete_all, _each, self._admit_all))
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> SqliteJournal:
@@ -119,49 +124,54 @@ class SqliteJournal(SqliteReader):
             raise RemitError("journal.unavailable", f"{path} cannot be opened", cause=str(error)) from error
 
     def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]:
-        return self._writer.submit(lambda sql: commits.admit(sql, admission, self._clock.now_us()))
+        return self._writer.submit(self._admit_all, admission)
 
     def complete(self, completion: Completion) -> Future[Settled]:
-        return self._writer.submit(lambda sql: commits.complete(sql, completion))
+        return self._writer.submit(commits.complete_all, completion)
 
     def record(self, audit: bytes) -> Future[None]:
-        return self._writer.submit(lambda sql: _append(sql, audit))
+        return self._writer.submit(_each, lambda sql: _append(sql, audit))
 
     def create_run(self, start: StartRun) -> Future[None]:
-        return self._writer.submit(lambda sql: runs.create(sql, start))
+        return self._writer.submit(_each, lambda sql: runs.create(sql, start))
 
     def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
-        return self._writer.submit(lambda sql: runs.begin(sql, run_id, max_concurrent_runs, at_us))
+        return self._writer.submit(_each, lambda sql: runs.begin(sql, run_id, max_concurrent_runs, at_us))
 
     def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
-        return self._writer.submit(lambda sql: runs.end(sql, run_id, ending, at_us))
+        return self._writer.submit(_each, lambda sql: runs.end(sql, run_id, ending, at_us))
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
-        return self._writer.submit(lambda sql: runs.interrupt(sql, at_us))
+        return self._writer.submit(_each, lambda sql: runs.interrupt(sql, at_us))
 
     def expire_holds(self, at_us: int) -> Future[Settled]:
-        return self._writer.submit(lambda sql: Settled(alerts=runs.presume(sql, at_us, at_us)))
+        return self._writer.submit(_each, lambda sql: Settled(alerts=runs.presume(sql, at_us, at_us)))
 
     def register_remit(self, agent: str, digest: str, at_us: int, audit: bytes) -> Future[bool]:
-        return self._writer.submit(lambda sql: runs.register_remit(sql, (agent, digest, at_us), audit))
+        return self._writer.submit(_each, lambda sql: runs.register_remit(sql, (agent, digest, at_us), audit))
 
     def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
-        return self._writer.submit(lambda sql: runs.request_approval(sql, approval, audit))
+        return self._writer.submit(_each, lambda sql: runs.request_approval(sql, approval, audit))
 
     def decide_approval(self, approval: Approval, audit: bytes) -> Future[bool]:
-        return self._writer.submit(lambda sql: runs.decide_approval(sql, approval, audit))
+        return self._writer.submit(_each, lambda sql: runs.decide_approval(sql, approval, audit))
 
     def set_control(self, scope: str, paused: bool, reason: str, at_us: int, audit: bytes) -> Future[None]:
         def operation(sql: sqlite3.Connection) -> None:
             runs.set_control(sql, scope, reason if paused else None, at_us)
             _append(sql, audit)
 
-        return self._writer.submit(operation)
+        return self._writer.submit(_each, operation)
 
     async def close(self) -> None:
         await self._writer.close()
         await super().close()
 
 
+def _each(sql: sqlite3.Connection, operations: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+    """Operations that have no statements to share."""
+    return [operation(sql) for operation in operations]
+
+
 def _append(sql: sqlite3.Connection, audit: bytes) -> None:
-    sql.execute("INSERT INTO audit (body) VALUES (?)", (audit,))
+    sql.execute(runs.APPEND, (audit,))

@@ -3,7 +3,7 @@
 A future is set only after the commit that holds its operation is on disk, and it cannot be cancelled:
 a task that is cancelled while it waits hears of it once the commit is known. One operation's error
 undoes that operation alone. At most one batch is outstanding, and one wake-up of the event loop
-acknowledges all of it.
+acknowledges all of it. Operations of one kind share their statements: their handler gets them together.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from remit.core.errors import RemitError
 
-Operation: TypeAlias = Callable[[sqlite3.Connection], Any]
-_Job: TypeAlias = tuple[Operation, "asyncio.Future[Any]"]
-_Result: TypeAlias = tuple[Any, BaseException | None]
+Handler: TypeAlias = Callable[[sqlite3.Connection, list[Any]], list[Any]]
+"""Does all operations of one kind, inside a transaction; a result that is a RemitError is that operation's error."""
+
+_Job: TypeAlias = tuple[Handler, Any, "asyncio.Future[Any]"]
 
 
 class CommitFuture(asyncio.Future[Any]):
     """The future of a commit. What goes to disk cannot be called back, so neither can this."""
+
+    __slots__ = ()
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Refuse: the waiting task is cancelled when the commit is known."""
@@ -49,10 +52,14 @@ def open_connection(path: Path) -> sqlite3.Connection:
 
 
 class GroupCommitWriter:
-    """Runs operations on one SQLite database, each atomic and durable. Belongs to one event loop."""
+    """Runs operations on one SQLite database, each atomic and durable. Belongs to one event loop.
 
-    def __init__(self, path: Path) -> None:
+    In a batch the handlers have their turn in the order of `handlers`, whatever the order of submission.
+    """
+
+    def __init__(self, path: Path, handlers: Sequence[Handler]) -> None:
         self._connection = open_connection(path)
+        self._handlers = handlers
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._waiting: list[_Job] = []
@@ -64,15 +71,15 @@ class GroupCommitWriter:
         self._thread = threading.Thread(target=self._work, name="remit-journal", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation) -> asyncio.Future[Any]:
-        """Run `operation` in the next commit. The future holds its result once that commit is on disk.
+    def submit(self, handler: Handler, operation: Any) -> asyncio.Future[Any]:
+        """Have `handler` do `operation` in the next commit. The future holds its result once that commit is on disk.
 
         Raises: RemitError `journal.unavailable` after `close`, or in a forked child.
         """
         if self._closed or os.getpid() != self._pid:
             raise RemitError("journal.unavailable", "the journal is closed, or belongs to another process")
         future = CommitFuture(loop=self._loop)
-        self._waiting.append((operation, future))
+        self._waiting.append((handler, operation, future))
         if not self._writing:
             # hand over at the end of this turn of the loop, so that one turn's operations share a commit
             self._writing = True
@@ -93,14 +100,14 @@ class GroupCommitWriter:
         batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
         self._batches.put(batch)
 
-    def _acknowledge(self, batch: list[_Job], results: list[_Result], first: int = 0) -> None:
+    def _acknowledge(self, batch: list[_Job], results: list[Any], first: int = 0) -> None:
         """Wake the waiting tasks, some in each turn of the loop: who else waits for the loop gets in between."""
         last = first + WAKE_MAX
-        for (_, future), (value, error) in zip(batch[first:last], results[first:last], strict=True):
-            if error is None:
-                future.set_result(value)
+        for (_, _, future), result in zip(batch[first:last], results[first:last], strict=True):
+            if isinstance(result, RemitError):
+                future.set_exception(result)
             else:
-                future.set_exception(error)
+                future.set_result(result)
         if last < len(batch):
             self._loop.call_soon(self._acknowledge, batch, results, last)
         elif self._waiting:
@@ -117,7 +124,7 @@ class GroupCommitWriter:
             except RuntimeError:
                 return  # the loop is closed: nobody is left to hear of it; what is committed stands
 
-    def _commit(self, batch: list[_Job]) -> list[_Result]:
+    def _commit(self, batch: list[_Job]) -> list[Any]:
         """Run a batch in one transaction; where one operation fails, each again in one of its own.
 
         Running an operation again is safe: what it did was rolled back.
@@ -126,16 +133,22 @@ class GroupCommitWriter:
             return self._transact(batch)
         except _OperationFailed as failed:
             if len(batch) == 1:
-                return [(None, _unavailable(failed.error))]
+                return [_unavailable(failed.error)]
         except Exception as error:  # the transaction could not begin or commit: no use in trying one by one
-            return [(None, _unavailable(error))] * len(batch)
+            return [_unavailable(error)] * len(batch)
         return [result for job in batch for result in self._commit([job])]
 
-    def _transact(self, batch: list[_Job]) -> list[_Result]:
+    def _transact(self, batch: list[_Job]) -> list[Any]:
         connection = self._connection
+        results: list[Any] = [None] * len(batch)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            results: list[_Result] = [(_run(operation, connection), None) for operation, _ in batch]
+            for handler in self._handlers:
+                places = [place for place, job in enumerate(batch) if job[0] is handler]
+                if places:
+                    found = _run(handler, connection, [batch[place][1] for place in places])
+                    for place, result in zip(places, found, strict=True):
+                        results[place] = result
             connection.execute("COMMIT")
             return results
         finally:
@@ -151,9 +164,9 @@ class _OperationFailed(Exception):
         self.error = error
 
 
-def _run(operation: Operation, connection: sqlite3.Connection) -> Any:
+def _run(handler: Handler, connection: sqlite3.Connection, operations: list[Any]) -> list[Any]:
     try:
-        return operation(connection)
+        return handler(connection, operations)
     except Exception as error:
         raise _OperationFailed(error) from error
 
