@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import calibration, decision, gate, job, model_call, report, start
+from benchmarks import calibration, cap, decision, gate, job, model_call, report, start
 from benchmarks.figures import Measure, Options
 
 TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
@@ -18,6 +18,7 @@ TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
     "job": job.measure,
     "start": start.measure,
     "model-call": model_call.measure,
+    "cap": cap.measure,
 }
 
 
@@ -42,7 +43,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute instead of six, and rougher figures")
+    parser.add_argument("--quick", action="store_true", help="two minutes instead of ten, and rougher figures")
     parser.add_argument("--only", action="append", choices=list(TOPICS), help="this topic (may be repeated)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument(

@@ -215,6 +215,7 @@ class ModelServer:
 
 def _application(server: ModelServer) -> Starlette:
     from starlette.applications import Starlette  # noqa: PLC0415 - see the module's docstring
+    from starlette.requests import ClientDisconnect  # noqa: PLC0415
     from starlette.responses import Response  # noqa: PLC0415
     from starlette.routing import Route  # noqa: PLC0415
 
@@ -223,7 +224,10 @@ def _application(server: ModelServer) -> Starlette:
 
     def speak(wire: Wire, answer: Callable[[Any, Mapping[str, str], bytes], Delivery]) -> Any:
         async def endpoint(request: Request) -> Any:
-            body = await _body(request)
+            try:
+                body = await _body(request)
+            except ClientDisconnect:  # a client that was killed while it asked: there is nobody to answer
+                return Response(status_code=400)
             if body is None:
                 failure = Failure(status=413, message="Request exceeds the maximum size")
                 return Response(wire.failure(failure, ""), 413, media_type=JSON)
