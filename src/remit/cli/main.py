@@ -22,6 +22,10 @@ _COMMANDS = {
     "runs": ("remit.cli.runs", "List runs, or show one."),
     "trace": ("remit.cli.trace", "Draw a run: its attempts, calls, decisions, times and costs."),
     "costs": ("remit.cli.costs", "Say what was spent, by day, agent and model."),
+    "alerts": (
+        "remit.cli.alerts",
+        "List the thresholds of spending that were crossed; send what the webhook was not told.",
+    ),
     "audit": ("remit.cli.audit", "Read the audit log: tail, search, open intents."),
     "tools": ("remit.cli.tools", "List the tools there are, and what each declares."),
     "model-server": ("remit.cli.model_server", "Serve a scripted model on this machine."),

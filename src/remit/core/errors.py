@@ -111,6 +111,11 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "config.unknown_rate_group": _kind(422, Exit.USAGE, "use one of the rate groups that are listed"),
         "config.rule_never_fires": _kind(422, Exit.USAGE, "mend the condition so that some call can meet it"),
         "usage.invalid": _kind(422, Exit.USAGE, "see --help"),
+        "webhook.invalid": _kind(
+            401,
+            Exit.FAILED,
+            "refuse the message: it is forged, changed, too old, or signed by another secret",
+        ),
         "value.invalid": _kind(422, Exit.USAGE, "send plain JSON: no NaN, no lone surrogates, no cycles"),
         "value.too_large": _kind(413, Exit.USAGE, "send less"),
         "toolset.unavailable": _kind(500, Exit.USAGE, "mend the toolset's configuration"),

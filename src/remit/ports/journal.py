@@ -16,6 +16,8 @@ from typing import Literal, Protocol, TypeAlias
 from remit.core.approvals import Approval
 from remit.core.audit import AuditKind
 from remit.core.messages import Usage
+from remit.core.money import usd_text
+from remit.core.outbox import BUDGET_ALERTS, Delivery, OutboxMessage, message_of
 from remit.core.outcomes import OutcomeState
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
 
@@ -150,6 +152,18 @@ class Alert:
     spent_nano_usd: int
     cap_nano_usd: int
 
+    def message(self, at_us: int) -> OutboxMessage:
+        """What the outside is told of it."""
+        data: dict[str, str | int] = {
+            "scope": self.scope,
+            "threshold_percent": self.threshold_percent,
+            "spent_nano_usd": self.spent_nano_usd,
+            "spent_usd": usd_text(self.spent_nano_usd),
+            "cap_nano_usd": self.cap_nano_usd,
+            "cap_usd": usd_text(self.cap_nano_usd),
+        }
+        return message_of(BUDGET_ALERTS, at_us, data)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
@@ -239,6 +253,7 @@ class JournalReads(Protocol):
     async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]: ...
     async def balances(self, prefix: str = "") -> Sequence[Balance]: ...
     async def costs(self, since_us: int = 0) -> Sequence[CostRow]: ...
+    async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]: ...
 
 
 class Journal(JournalReads, Protocol):
@@ -285,6 +300,19 @@ class Journal(JournalReads, Protocol):
     def set_control(
         self, scope: str, paused: bool, reason: str, at_us: int, audit: bytes
     ) -> Future[None]: ...
+
+    # the outbox: what commits leave for the outside
+    def subscribe(self, topics: frozenset[str]) -> Future[None]:
+        """Keep messages of `topics` from now on, and of no others. What is kept already stays."""
+        ...
+
+    def claim_messages(self, at_us: int, lease_us: int, limit: int) -> Future[tuple[OutboxMessage, ...]]:
+        """Take the messages that are due; nobody else is given them before the lease ends."""
+        ...
+
+    def settle_delivery(self, delivery: Delivery) -> Future[bool]:
+        """Note what became of a try; False where the message has ended, or was claimed by another since."""
+        ...
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of the store."""

@@ -1,4 +1,4 @@
-"""The ports of the world around the gate: clock, ids, prices, telemetry."""
+"""The ports of the world around the gate: clock, ids, prices, messages, telemetry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from remit.core.actions import Action
 from remit.core.decisions import Decision
 from remit.core.messages import Usage
+from remit.core.outbox import MessageState, OutboxMessage
 from remit.core.outcomes import Outcome
 from remit.core.runs import Run, RunEnd
 
@@ -127,6 +128,26 @@ class Stream(Protocol):
 
     def reset(self, attempt: int) -> None:
         """What was shown of this attempt is void: another attempt begins."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a receiver made of a message. `waiting`: to be tried again, after `retry_after_s` at the earliest.
+
+    `error` may be shown to people, so it holds no secret and no address.
+    """
+
+    state: MessageState
+    error: str = ""
+    retry_after_s: float = 0.0
+
+
+class Messenger(Protocol):
+    """Takes messages to the outside."""
+
+    async def send(self, message: OutboxMessage, at_us: int) -> Receipt:
+        """Try once to deliver `message`, in bounded time. Raises only cancellation."""
         ...
 
 

@@ -24,6 +24,7 @@ from remit.ports.journal import (
     Window,
 )
 from remit.testing.journal_money_suite import JournalMoneySuite
+from remit.testing.journal_outbox_suite import JournalOutboxSuite
 from remit.testing.journal_values import (
     JournalPlace,
     Z,
@@ -39,7 +40,7 @@ from remit.testing.journal_values import (
 )
 
 
-class JournalSuite(JournalMoneySuite):
+class JournalSuite(JournalMoneySuite, JournalOutboxSuite):
     """What every journal promises."""
 
     async def test_an_admitted_action_is_in_flight_then_recorded(self, place: JournalPlace) -> None:

@@ -18,6 +18,7 @@ from remit.core import audit as records
 from remit.core.approvals import Approval
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
+from remit.core.outbox import Delivery, OutboxMessage
 from remit.core.runs import TRANSITIONS, RunEnd, RunStatus
 from remit.ports.journal import (
     Admission,
@@ -158,14 +159,16 @@ class MemoryJournal(MemoryReads):
                 continue
             if (hold.scope, percent) not in self.store.alerts:
                 self.store.alerts.add((hold.scope, percent))
-                alerts.append(
-                    Alert(
-                        scope=hold.scope,
-                        threshold_percent=percent,
-                        spent_nano_usd=spent,
-                        cap_nano_usd=hold.cap_nano_usd,
-                    )
+                alert = Alert(
+                    scope=hold.scope,
+                    threshold_percent=percent,
+                    spent_nano_usd=spent,
+                    cap_nano_usd=hold.cap_nano_usd,
                 )
+                alerts.append(alert)
+                message = alert.message(at_us)
+                if message.topic in self.store.topics:
+                    self.store.outbox[message.id] = message
                 fields: dict[str, str | int | bool | list[str]] = {"scope": hold.scope}
                 self.store.audit.append(records.record("alert", at_us, fields))
         return alerts
@@ -297,6 +300,44 @@ class MemoryJournal(MemoryReads):
             else:
                 self.store.controls.pop(scope, None)
             self.store.audit.append(audit)
+
+        return self._submit(operation)
+
+    # the outbox
+
+    def subscribe(self, topics: frozenset[str]) -> Future[None]:
+        def operation() -> None:
+            self.store.topics = topics
+
+        return self._submit(operation)
+
+    def claim_messages(self, at_us: int, lease_us: int, limit: int) -> Future[tuple[OutboxMessage, ...]]:
+        def operation() -> tuple[OutboxMessage, ...]:
+            waiting = [one for one in self.store.outbox.values() if one.state == "waiting"]
+            due = sorted((one for one in waiting if one.due_at_us <= at_us), key=lambda one: one.due_at_us)
+            claimed = [
+                replace(one, attempts=one.attempts + 1, due_at_us=at_us + lease_us) for one in due[:limit]
+            ]
+            self.store.outbox |= {one.id: one for one in claimed}
+            return tuple(claimed)
+
+        return self._submit(operation)
+
+    def settle_delivery(self, delivery: Delivery) -> Future[bool]:
+        def operation() -> bool:
+            kept = self.store.outbox.get(delivery.id)
+            if kept is None or kept.state != "waiting":
+                return False
+            if delivery.state != "delivered" and kept.attempts != delivery.attempt:
+                return False
+            self.store.outbox[kept.id] = replace(
+                kept,
+                state=delivery.state,
+                due_at_us=delivery.due_at_us,
+                ended_at_us=None if delivery.state == "waiting" else delivery.at_us,
+                error=delivery.error,
+            )
+            return True
 
         return self._submit(operation)
 

@@ -11,6 +11,7 @@ import orjson
 from remit.core import audit as records
 from remit.core.approvals import Approval
 from remit.core.messages import Usage
+from remit.core.outbox import OutboxMessage
 from remit.core.outcomes import OutcomeState
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
 from remit.ports.journal import (
@@ -62,6 +63,8 @@ class MemoryStore:
     remits: dict[str, str] = field(default_factory=dict)
     alerts: set[tuple[str, int]] = field(default_factory=set)
     runs: dict[str, StoredRun] = field(default_factory=dict)
+    topics: frozenset[str] = frozenset()
+    outbox: dict[str, OutboxMessage] = field(default_factory=dict)
 
 
 class MemoryReads:
@@ -129,6 +132,9 @@ class MemoryReads:
                 wasted_nano_usd=row.wasted_nano_usd + (0 if call.state == "done" else call.cost),
             )
         return [rows[key] for key in sorted(rows)]
+
+    async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]:
+        return list(reversed(self.store.outbox.values()))[:limit]
 
     def _calls_of(self, run_id: str) -> list[StoredCall]:
         return [call for call in self.store.calls.values() if call.admission.run_id == run_id]

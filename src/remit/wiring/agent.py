@@ -28,16 +28,18 @@ from remit.adapters.telemetry.store import StoreOptions, TraceStore
 from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
 from remit.core.errors import RemitError
 from remit.core.money import nano_usd
+from remit.core.outbox import OutboxMessage
 from remit.governance.budget import TenantCap
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.effects import Model
-from remit.ports.services import Telemetry
+from remit.ports.services import Receipt, Telemetry
 from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
+from remit.wiring.outbox import delivering
 from remit.wiring.remits import load_remit, open_prices
 
 EXPIRE_EVERY_S = 30.0
@@ -117,6 +119,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         runner = Runner(services, gate, rules)
         await runner.announce()
         stack.push_async_callback(_ended, asyncio.create_task(_expire_holds(journal, clock)))
+        await stack.enter_async_context(delivering(deployment, journal, clock, partial(_told, metrics)))
         await warming  # so that the first call's time is the call's, and not the import's
         # what is loaded stays: a full collection need not look through it again (50 ms)
         gc.collect()
@@ -318,6 +321,12 @@ def _log_sink(deployment: Deployment) -> LogSink | None:
             return "stderr"
         case path:
             return Path(path)
+
+
+def _told(metrics: Metrics, message: OutboxMessage, receipt: Receipt) -> None:
+    metrics.count_message(message.topic, receipt.state)
+    if receipt.state == "dead":
+        _notice(f"the webhook did not take {message.id}, which is given up: {receipt.error}")
 
 
 def _notice(text: str) -> None:

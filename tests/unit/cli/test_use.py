@@ -22,6 +22,7 @@ LISTS = {
     "audit search": [],
     "audit search --open": [],
     "audit search --kind refusal --since 2h": [],
+    "alerts list": [],
     "costs": [],
     "costs --since 7d": [],
 }

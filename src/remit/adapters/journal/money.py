@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
+from remit.adapters.journal import outbox
 from remit.core import audit
 from remit.core.money import format_usd
 from remit.ports.journal import Admission, Alert, Completion, Hold, Misfit
@@ -129,6 +130,7 @@ class Ledger:
                     scope=scope, threshold_percent=percent, spent_nano_usd=balance.spent, cap_nano_usd=cap
                 )
                 records.append((alert_record(alert, at_us),))
+                outbox.put(self._connection, alert.message(at_us))
                 alerts.append(alert)
         return tuple(alerts)
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from remit.adapters.journal import admission as commits
-from remit.adapters.journal import reads, runs, schema
+from remit.adapters.journal import outbox, reads, runs, schema
 from remit.adapters.journal.writer import BUSY_TIMEOUT_MS, GroupCommitWriter
 from remit.core.approvals import Approval
 from remit.core.errors import RemitError
+from remit.core.outbox import Delivery, OutboxMessage
 from remit.core.runs import RunRecord, RunStatus
 from remit.ports.journal import (
     Admission,
@@ -69,6 +70,9 @@ class SqliteReader:
 
     async def costs(self, since_us: int = 0) -> Sequence[CostRow]:
         return await self._read(lambda sql: reads.cost_rows(sql, since_us))
+
+    async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]:
+        return await self._read(lambda sql: outbox.newest(sql, limit))
 
     async def close(self) -> None:
         self._shut = True
@@ -162,6 +166,15 @@ class SqliteJournal(SqliteReader):
             _append(sql, audit)
 
         return self._writer.submit(_each, operation)
+
+    def subscribe(self, topics: frozenset[str]) -> Future[None]:
+        return self._writer.submit(_each, lambda sql: outbox.subscribe(sql, topics))
+
+    def claim_messages(self, at_us: int, lease_us: int, limit: int) -> Future[tuple[OutboxMessage, ...]]:
+        return self._writer.submit(_each, lambda sql: outbox.claim(sql, at_us, lease_us, limit))
+
+    def settle_delivery(self, delivery: Delivery) -> Future[bool]:
+        return self._writer.submit(_each, lambda sql: outbox.settle(sql, delivery))
 
     async def close(self) -> None:
         await self._writer.close()

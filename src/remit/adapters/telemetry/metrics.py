@@ -136,6 +136,12 @@ class Metrics:
             ("agent_name", "scope", "threshold"),
             registry=registry,
         )
+        self._messages = Counter(
+            names.MESSAGES,
+            "Tries to deliver a message of the outbox, by what became of it.",
+            ("topic", "result"),
+            registry=registry,
+        )
         self._dropped = Counter(
             names.SPANS_DROPPED, "Spans and lines that were lost.", ("sink",), registry=registry
         )
@@ -181,6 +187,10 @@ class Metrics:
     def count_lost(self, sink: str, count: int) -> None:
         """Count what `sink` lost."""
         self._dropped.labels(sink).inc(count)
+
+    def count_message(self, topic: str, result: str) -> None:
+        """Count a try to deliver a message of `topic`: delivered, waiting (to be tried again) or dead."""
+        self._messages.labels(topic, result).inc()
 
     def count_error(self, sink: str) -> None:
         """Count an event that `sink` failed on."""

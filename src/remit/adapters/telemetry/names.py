@@ -81,6 +81,7 @@ COST_SERIES: Final = "agent_cost_total_usd"  # the same number under the name th
 ACTIVE_RUNS: Final = "agent_active_runs"
 DECISIONS: Final = "remit_decisions_total"
 ALERTS: Final = "remit_budget_alerts_total"
+MESSAGES: Final = "remit_outbox_messages_total"
 SPANS_DROPPED: Final = "remit_spans_dropped_total"
 TELEMETRY_ERRORS: Final = "remit_telemetry_errors_total"
 TOOL_OF_MODEL_CALLS: Final = "llm"

@@ -1,0 +1,1 @@
+"""Tells the outside by webhook. Import `sender` where one is wanted: it loads the HTTP client."""
