@@ -84,12 +84,12 @@ class Watch:
         outcome = event.outcome
         if not isinstance(outcome, Done) or not isinstance(outcome.value, ModelReply):
             mark, text = _verdict(event)
-            print(f"{event.action.step}. {mark} model {text}  {took}")
+            print(f"{event.action.place.step}. {mark} model {text}  {took}")
             return
         reply = outcome.value
         tokens = f"{reply.usage.prompt_tokens}+{reply.usage.output_tokens} tokens"
         cost = format_usd(outcome.cost_nano_usd)
-        print(f"{event.action.step}. {bold('model')} {dim(f'{reply.model}  {tokens}  {cost}')}  {took}")
+        print(f"{event.action.place.step}. {bold('model')} {dim(f'{reply.model}  {tokens}  {cost}')}  {took}")
         if reply.text and reply.tool_uses:
             print(f"      {clean(reply.text, 300)}")
 

@@ -6,7 +6,7 @@ the very bytes that were digested.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 import orjson
@@ -45,22 +45,54 @@ class TaskSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in a run an action stands, and for whom: with the arguments, all that its digest covers."""
+
+    run_id: str
+    step: int
+    name: str
+    principal: Principal
+
+    @property
+    def action_id(self) -> str:
+        """The id that every try of the action at this place has."""
+        return ids.action_id(self.run_id, self.step, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """One effect at one place of one run. Build it with `model_call`, `tool_call` or `release`.
 
-    `args` are canonical JSON bytes, `content` their SHA-256; `fault` says why the arguments could not be made canonical, and
-    makes the gate refuse; `digest` is the SHA-256 of RFC 8785 JSON over everything but the fault.
+    `args` are canonical JSON bytes; `fault` says why the arguments could not be made canonical, and makes the
+    gate refuse. The rest follows from these, and nobody can give it otherwise: `id` from the place, `content`
+    (the SHA-256 of the arguments), and `digest`, the SHA-256 of RFC 8785 JSON over everything but the fault.
     """
 
     kind: ClassVar[ActionKind]
-    id: str
-    run_id: str
-    step: int
+    place: Place
     resource: str
     args: bytes
-    content: str
-    digest: str
     fault: str | None = None
+    id: str = field(init=False)
+    content: str = field(init=False)
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        place = self.place
+        action_id = place.action_id
+        content = canonical.digest(self.args)
+        covered = {
+            "args": content,
+            "id": action_id,
+            "kind": self.kind,
+            "principal": str(place.principal),
+            "resource": self.resource,
+            "tenant": place.principal.tenant,
+        }
+        derive = object.__setattr__
+        derive(self, "id", action_id)
+        derive(self, "content", content)
+        derive(self, "digest", canonical.digest(canonical.canonical_own(covered)))
 
     def args_value(self) -> Json:
         """A fresh copy of the arguments, parsed from the bytes that were digested."""
@@ -93,21 +125,6 @@ class Release(Action):
     kind: ClassVar[ActionKind] = "release"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where in a run an action stands, and for whom: with the arguments, all that its digest covers."""
-
-    run_id: str
-    step: int
-    name: str
-    principal: Principal
-
-    @property
-    def action_id(self) -> str:
-        """The id that every try of the action at this place has."""
-        return ids.action_id(self.run_id, self.step, self.name)
-
-
 def model_call(
     place: Place, request: ModelRequest, message_digests: tuple[str, ...], offered: str | None = None
 ) -> ModelCall:
@@ -124,17 +141,7 @@ def model_call(
             "tools": offers_digest(request.tools) if offered is None else offered,
         }
     )
-    content = canonical.digest(args)
-    return ModelCall(
-        id=place.action_id,
-        run_id=place.run_id,
-        step=place.step,
-        resource=request.model,
-        args=args,
-        content=content,
-        digest=_digest(place, "model", request.model, content),
-        request=request,
-    )
+    return ModelCall(place=place, resource=request.model, args=args, request=request)
 
 
 def tool_call(place: Place, tool: str, call_id: str, raw_args: Json) -> ToolCall:
@@ -148,46 +155,12 @@ def tool_call(place: Place, tool: str, call_id: str, raw_args: Json) -> ToolCall
         args, fault = b"{}", error.message
     if len(args) > ARGS_BYTES_MAX:
         args, fault = b"{}", f"the arguments are larger than {ARGS_BYTES_MAX} bytes"
-    content = canonical.digest(args)
-    return ToolCall(
-        id=place.action_id,
-        run_id=place.run_id,
-        step=place.step,
-        resource=tool,
-        args=args,
-        content=content,
-        digest=_digest(place, "tool", tool, content),
-        fault=fault,
-        call_id=call_id,
-    )
+    return ToolCall(place=place, resource=tool, args=args, fault=fault, call_id=call_id)
 
 
 def release(place: Place, answer: str) -> Release:
     """The action of giving `answer` to the principal."""
-    args = canonical.canonical({"answer": answer})
-    content = canonical.digest(args)
-    return Release(
-        id=place.action_id,
-        run_id=place.run_id,
-        step=place.step,
-        resource="answer",
-        args=args,
-        content=content,
-        digest=_digest(place, "release", "answer", content),
-    )
-
-
-def is_genuine(action: Action, principal: Principal) -> bool:
-    """Whether the action's content and digest are those of its own fields: no other arguments were put in."""
-    prefix = f"{action.run_id}.{action.step}."
-    if not action.id.startswith(prefix):
-        return False
-    name = action.id.removeprefix(prefix)
-    place = Place(run_id=action.run_id, step=action.step, name=name, principal=principal)
-    content = canonical.digest(action.args)
-    return action.content == content and action.digest == _digest(
-        place, action.kind, action.resource, content
-    )
+    return Release(place=place, resource="answer", args=canonical.canonical({"answer": answer}))
 
 
 def offers_digest(offers: tuple[ToolOffer, ...]) -> str:
@@ -200,17 +173,3 @@ def message_digest(message: Message) -> str:
     """The SHA-256 of a message's JSON with sorted keys."""
     return canonical.digest(orjson.dumps(message_to_json(message), option=orjson.OPT_SORT_KEYS))
 
-
-def _digest(place: Place, kind: ActionKind, resource: str, content: str) -> str:
-    return canonical.digest(
-        canonical.canonical_own(
-            {
-                "args": content,
-                "id": place.action_id,
-                "kind": kind,
-                "principal": str(place.principal),
-                "resource": resource,
-                "tenant": place.principal.tenant,
-            }
-        )
-    )

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remit.core import actions
 from remit.core.actions import Action, ModelCall, Release, ToolCall
 from remit.core.decisions import Decision
 from remit.core.errors import RemitError
@@ -110,11 +109,10 @@ class Gate:
 
     def _decide(self, action: Action, governed: GovernedRun) -> Decision:
         try:
-            if action.run_id != governed.run.id:
+            run, place = governed.run, action.place
+            if place.run_id != run.id or place.principal != run.principal:
                 return denials.of_code("policy.error", "this action belongs to another run")
-            if not actions.is_genuine(action, governed.run.principal):
-                return denials.of_code("action.conflict", "the action's digest is not that of its arguments")
-            if governed.run.remit_digest != governed.rules.remit.digest:
+            if run.remit_digest != governed.rules.remit.digest:
                 return denials.of_code("policy.error", "these are not the rules that the run began under")
             return governed.rules.decide(action)
         except Exception as error:

@@ -48,7 +48,7 @@ class Rules:
 
     def decide(self, action: Action) -> Decision:
         """The decision on `action` by the remit's rules alone; an action of no known kind is denied."""
-        if action.step > self.remit.max_steps:
+        if action.place.step > self.remit.max_steps:
             reason = f"the run has used its {self.remit.max_steps} steps"
             return self.deny("steps.exhausted", "max_steps", reason)
         if isinstance(action, ToolCall):

@@ -225,7 +225,7 @@ class GateMachine(RuleBasedStateMachine):
             assert seen.intents == 1, seen
             act = known[seen.digest]
             assert seen.args == act.args, seen
-            run = next(run for run in self.runs if run.id == act.action.run_id)
+            run = next(run for run in self.runs if run.id == act.action.place.run_id)
             assert not seen.paused & set(control_scopes(run, act.action)), seen
         releases = {act.action.digest for act in self.acts if isinstance(act.action, Release)}
         expected = {
@@ -338,7 +338,7 @@ class GateMachine(RuleBasedStateMachine):
         return [act for act in acts if calls[act.action.id].digest == act.action.digest]
 
     def _run_of(self, action: Action) -> Run:
-        return next(run for run in self.runs if run.id == action.run_id)
+        return next(run for run in self.runs if run.id == action.place.run_id)
 
     def _note(self, kind: Any) -> bytes:
         return audit.record(kind, self.world.clock.now_us(), {})

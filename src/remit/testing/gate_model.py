@@ -107,7 +107,7 @@ class GateModel:
             return "unknown"
         self._settle(act, state, shown, cost)
         if isinstance(act.action, Release):
-            self.running.discard(act.action.run_id)
+            self.running.discard(act.action.place.run_id)
         struck = act.fault in ("cancel_at_complete_sent", "cancel_at_complete_known")
         if struck or (act.fault == "cancel_in_effect" and not isinstance(act.action, Release)):
             return "cancelled"
@@ -160,9 +160,9 @@ class GateModel:
             if known.digest != action.digest:
                 return "refused:action.conflict"
             if known.state == "started":
-                return "refused:action.in_flight" if action.run_id in self.running else "unknown"
+                return "refused:action.in_flight" if action.place.run_id in self.running else "unknown"
             return known.shown
-        if action.run_id not in self.running:
+        if action.place.run_id not in self.running:
             return "refused:run.not_running"
         if self.paused & {"all", "agent:default/sim", f"{action.kind}:{act.resource}"}:
             return "refused:agent.paused"
@@ -179,7 +179,7 @@ class GateModel:
         scopes = _scopes(act, now_us)
         self.calls[act.action.id] = _Call(
             digest=act.action.digest,
-            run_id=act.action.run_id,
+            run_id=act.action.place.run_id,
             state="started",
             shown="",
             held=act.bound,
@@ -235,7 +235,7 @@ def _scopes(act: Act, now_us: int) -> tuple[str, ...]:
     if act.bound == 0:
         return ()
     day = datetime.fromtimestamp(now_us // 1_000_000, UTC).strftime("%Y-%m-%d")
-    return f"run:{act.action.run_id}", f"day:default/sim/{day}"
+    return f"run:{act.action.place.run_id}", f"day:default/sim/{day}"
 
 
 def _windows(act: Act) -> tuple[tuple[str, int, int], ...]:

@@ -93,20 +93,25 @@ def place(name: str) -> Place:
     return Place(run_id="r", step=1, name=name, principal=WHO)
 
 
-async def test_other_arguments_under_the_digest_of_a_checked_action_are_refused() -> None:
+async def test_nobody_can_give_an_action_a_digest_and_other_arguments_are_another_action() -> None:
     scene = Scene()
     governed = await scene.begin()
     checked = actions.tool_call(place("t0"), "mail", "c", {"to": "ann"})
+    for field in ("id", "content", "digest"):
+        with pytest.raises(ValueError, match=field):
+            dataclasses.replace(checked, **{field: getattr(checked, field)})
+    assert isinstance(await scene.gate.perform(checked, governed), Done)
+    sent = list(scene.sent)
     for forged in (
         dataclasses.replace(checked, args=b'{"to":"evil"}'),
         dataclasses.replace(checked, resource="other"),
-        dataclasses.replace(checked, id="r.1.t9"),
+        dataclasses.replace(checked, place=dataclasses.replace(place("t1"), run_id="another")),
+        dataclasses.replace(
+            checked, place=dataclasses.replace(place("t2"), principal=Principal(kind="user", id="v"))
+        ),
     ):
-        outcome = await scene.gate.perform(forged, governed)
-        assert isinstance(outcome, Refused)
-        assert outcome.decision.code == "action.conflict"
-    assert scene.sent == []
-    assert isinstance(await scene.gate.perform(checked, governed), Done)
+        assert isinstance(await scene.gate.perform(forged, governed), Refused)
+    assert scene.sent == sent
 
 
 async def test_a_model_call_that_offers_a_tool_which_is_not_granted_is_refused() -> None:

@@ -195,7 +195,7 @@ def effect_span(event: EffectEnded, *, capture: bool) -> SpanRecord:
         action.resource,
         action.id[len(run.id) + 1 :],
         event.attempt,
-        action.step,
+        action.place.step,
         event.started_us,
         event.duration_us,
         state,
