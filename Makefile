@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.remit-installed
 
-.PHONY: help setup run show-task test check lint types contracts format bench clean
+.PHONY: help setup run show-task test check lint types contracts format bench tokenizers clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ format: setup ## Put the code into shape
 
 bench: setup ## Measure: tables of medians and ratios, and JSON
 	$(BIN)/python -m benchmarks
+
+tokenizers: setup ## Make the environment of real tokenizers, which some tests need
+	$(BIN)/python -c 'from benchmarks.peers.environment import python_of; print(python_of("tokenizers"))'
 
 clean: ## Remove what was built and what the runs left
 	rm -rf $(VENV) benchmarks/.venvs benchmarks/results .remit .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import calibration, cap, decision, gate, job, model_call, report, start
+from benchmarks import bound, calibration, cap, decision, gate, job, model_call, report, start
 from benchmarks.figures import Measure, Options
 
 TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
@@ -19,6 +19,7 @@ TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
     "start": start.measure,
     "model-call": model_call.measure,
     "cap": cap.measure,
+    "bound": bound.measure,
 }
 
 
@@ -43,7 +44,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two minutes instead of ten, and rougher figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="two minutes instead of ten, and rougher figures"
+    )
     parser.add_argument("--only", action="append", choices=list(TOPICS), help="this topic (may be repeated)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument(

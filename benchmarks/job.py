@@ -27,7 +27,7 @@ class Contestant:
 
     def python(self) -> Path:
         """The Python that has it. Raises: PeerUnavailable."""
-        return Path(sys.executable) if self.peer is None else python_of(self.peer)
+        return Path(sys.executable) if self.peer is None else python_of(f"peers-{self.peer}")
 
 
 REMIT = Contestant(key="remit", label="Remit", module="benchmarks.remit_system", scale=5)

@@ -1,4 +1,4 @@
-"""Makes a peer's environment from its hashed lock, once; says why where it cannot be made."""
+"""Makes an environment of its own from a hashed lock, once; says why where it cannot be made."""
 
 from __future__ import annotations
 
@@ -13,28 +13,55 @@ MAKING_S_MAX = 300
 
 
 class PeerUnavailable(Exception):
-    """The peer's environment cannot be made; the message says why."""
+    """The environment cannot be made; the message says why."""
 
 
-def python_of(peer: str) -> Path:
-    """The Python of `peer`'s environment, which is made where it is missing or its lock is newer.
+def made_python(name: str) -> Path | None:
+    """The Python of the environment of `requirements/NAME.lock`; None where it is not made or older than its lock."""
+    lock, folder = _lock(name), _folder(name)
+    stamp = folder / ".complete"
+    is_made = stamp.exists() and stamp.stat().st_mtime >= lock.stat().st_mtime
+    return folder / "bin" / "python" if is_made else None
+
+
+def python_of(name: str) -> Path:
+    """The Python of the environment of `requirements/NAME.lock`, made where it is missing or its lock is newer.
 
     Raises: PeerUnavailable.
     """
-    lock = ROOT / "requirements" / f"peers-{peer}.lock"
-    folder = ROOT / "benchmarks" / ".venvs" / peer
-    python = folder / "bin" / "python"
-    stamp = folder / ".complete"
-    if stamp.exists() and stamp.stat().st_mtime >= lock.stat().st_mtime:
+    python = made_python(name)
+    if python is not None:
         return python
+    lock, folder = _lock(name), _folder(name)
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
         raise PeerUnavailable("uv is not there to make its environment (make setup)")
-    print(f"benchmarks: making the environment of {peer} ...", file=sys.stderr, flush=True)
+    print(f"benchmarks: making the environment {name} ...", file=sys.stderr, flush=True)
     _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-    _run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "-r", str(lock)], folder)
-    stamp.touch()
-    return python
+    _run(
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--compile-bytecode",
+            "--require-hashes",
+            "-r",
+            str(lock),
+        ],
+        folder,
+    )
+    (folder / ".complete").touch()
+    return folder / "bin" / "python"
+
+
+def _lock(name: str) -> Path:
+    return ROOT / "requirements" / f"{name}.lock"
+
+
+def _folder(name: str) -> Path:
+    return ROOT / "benchmarks" / ".venvs" / name
 
 
 def _run(command: list[str], environment: Path | None = None) -> None:

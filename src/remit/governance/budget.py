@@ -1,79 +1,23 @@
-"""How much one call may cost at most, and where that money is held before it is made.
-
-The bound on input tokens needs no tokenizer: a token is at least one byte, of the text as it is or as
-NFKC makes it, whichever is longer (Claude's tokenizer normalises; one ligature can become many bytes).
-"""
+"""How much one call may cost at most, and where that money is held before it is made."""
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-import orjson
-
 from remit.core.actions import ModelCall
-from remit.core.errors import RemitError
-from remit.core.messages import Attachment, Message, ModelRequest, message_to_json
 from remit.core.runs import Run
+from remit.governance.bounds import input_tokens_max
 from remit.governance.remit import Remit
 from remit.ports.journal import Hold
 from remit.ports.services import Prices
-
-MESSAGE_OVERHEAD_TOKENS = 16
-"""For the role and the marks around one message."""
 
 _QUARTER_US = 900_000_000
 
 OUTPUT_TOKENS_MIN = 256
 """A reply shorter than this is of no use: where no more fits the money that is left, the call is refused."""
-
-IMAGE_TOKENS_MAX = 8192
-"""Of one image: providers scale images down first, and count a few thousand tokens at the most."""
-
-REQUEST_OVERHEAD_TOKENS = 1024
-"""For what a provider adds to a request with tools (Anthropic: up to about 800 tokens)."""
-
-
-def text_tokens_max(text: str) -> int:
-    """The most tokens that `text` can be."""
-    if text.isascii():
-        return len(text)
-    size = len(text.encode(errors="replace"))
-    return max(size, len(unicodedata.normalize("NFKC", text).encode(errors="replace")))
-
-
-def message_tokens_max(message: Message) -> int:
-    """The most tokens that `message` can be."""
-    images = 0
-    for part in message.parts:
-        if isinstance(part, Attachment):
-            if not part.media_type.startswith("image/"):
-                raise RemitError("price.unknown", f"what a {part.media_type[:60]} costs cannot be bounded")
-            images += IMAGE_TOKENS_MAX
-    data = orjson.dumps(message_to_json(message)).decode()
-    return MESSAGE_OVERHEAD_TOKENS + images + text_tokens_max(data)
-
-
-def input_tokens_max(request: ModelRequest) -> int:
-    """The most tokens that a provider can count as the input of `request`."""
-    known = request.known_prefix
-    fresh = request.messages[known.messages :] if known is not None else request.messages
-    suffix = sum(message_tokens_max(message) for message in fresh)
-    if request.answer_schema is not None:
-        suffix += text_tokens_max(orjson.dumps(dict(request.answer_schema)).decode())
-    if known is not None:
-        return known.tokens + suffix
-    tools = sum(
-        text_tokens_max(tool.name)
-        + text_tokens_max(tool.description)
-        + text_tokens_max(orjson.dumps(dict(tool.args_schema)).decode())
-        + MESSAGE_OVERHEAD_TOKENS
-        for tool in request.tools
-    )
-    return REQUEST_OVERHEAD_TOKENS + text_tokens_max(request.system) + tools + suffix
 
 
 def call_bounds(action: ModelCall) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from remit.core.messages import (
     Message,
     ModelReply,
     ModelRequest,
+    Opaque,
     Text,
     ToolOffer,
     ToolResult,
@@ -23,11 +24,9 @@ from remit.core.messages import (
 )
 from remit.core.outcomes import Done, Failed, Refused
 from remit.core.runs import Run
+from remit.governance import bounds
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
-
-_REPLY_SLACK_TOKENS = 64
-"""A reply counts a little more when it is read back than when it was written: marks around its blocks."""
 
 
 class Conversation:
@@ -83,7 +82,10 @@ class Conversation:
         """The model's turn."""
         self.step += 1
         self._add(Message(role="assistant", parts=reply.parts))
-        tokens = reply.usage.prompt_tokens + reply.usage.output_tokens + _REPLY_SLACK_TOKENS
+        # what was said counts as it was written, and once more as a provider may write it anew, differently
+        said = Message(role="assistant", parts=tuple(p for p in reply.parts if not isinstance(p, Opaque)))
+        again = bounds.message_tokens_max(said, self.model)
+        tokens = reply.usage.prompt_tokens + reply.usage.output_tokens + again
         self._known = KnownPrefix(messages=len(self._messages), tokens=tokens)
 
     def add_results(self, results: list[ToolResult]) -> None:

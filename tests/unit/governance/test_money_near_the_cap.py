@@ -13,7 +13,7 @@ from remit.core import actions
 from remit.core.actions import ModelCall, Place, Principal, TaskSource
 from remit.core.messages import Message, ModelRequest, Text
 from remit.core.runs import Run
-from remit.governance import budget
+from remit.governance import bounds, budget
 from remit.governance.budget import OUTPUT_TOKENS_MIN, TenantCap
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import parse
@@ -52,7 +52,7 @@ def test_a_capped_call_fits_what_is_left_and_uses_all_of_it(left: int, max_outpu
     capped = budget.capped(action, left, prices)
     if capped is None:
         least = min(OUTPUT_TOKENS_MIN, max_output_tokens)
-        too_dear = prices.worst_cost(MODEL, budget.input_tokens_max(action.request), least) > left
+        too_dear = prices.worst_cost(MODEL, bounds.input_tokens_max(action.request), least) > left
         assert too_dear or max_output_tokens <= OUTPUT_TOKENS_MIN
         return
     tokens = capped.request.max_output_tokens
@@ -60,7 +60,7 @@ def test_a_capped_call_fits_what_is_left_and_uses_all_of_it(left: int, max_outpu
     assert OUTPUT_TOKENS_MIN <= tokens < max_output_tokens
     assert prices.worst_cost(MODEL, *budget.call_bounds(capped)) <= left
     if tokens + 1 < max_output_tokens:
-        assert prices.worst_cost(MODEL, budget.input_tokens_max(action.request), tokens + 1) > left
+        assert prices.worst_cost(MODEL, bounds.input_tokens_max(action.request), tokens + 1) > left
 
 
 def runner(

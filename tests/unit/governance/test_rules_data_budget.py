@@ -17,7 +17,7 @@ from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
 from remit.core.messages import Message, ModelRequest, Text
 from remit.core.tools import ToolSpec
-from remit.governance import budget, conditions, data
+from remit.governance import bounds, conditions, data
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.testing.gate_world import FILE, PRINCIPAL, TOOLS
@@ -156,10 +156,10 @@ def test_a_record_of_no_class_that_may_be_seen_counts_as_the_most_secret() -> No
 def test_no_tokenizer_counts_more_than_the_bound(text: str, system: str) -> None:
     message = Message(role="user", parts=(Text(text=text.encode(errors="replace").decode()),))
     request = ModelRequest(model="m", system=system, messages=(message,), tools=(), max_output_tokens=1)
-    bound = budget.input_tokens_max(request)
+    bound = bounds.input_tokens_max(request)
     sizes = [len(re.findall(r"\w+|\W", text)), len(text), len(text.encode(errors="replace"))]
     assert bound >= max(sizes) + len(system)
 
 
 def test_a_ligature_is_bounded_by_what_it_unfolds_to() -> None:
-    assert budget.text_tokens_max("ﷺ" * 100) >= 1500
+    assert bounds.text_tokens_max("ﷺ" * 100) >= 1500

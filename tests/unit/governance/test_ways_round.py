@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import sqlite3
 from pathlib import Path
@@ -19,7 +20,7 @@ from remit.core.messages import Attachment, Message, ModelRequest, Text, ToolOff
 from remit.core.outcomes import Done, Refused
 from remit.core.runs import Run
 from remit.core.tools import ToolSpec
-from remit.governance import budget
+from remit.governance import bounds
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
@@ -186,9 +187,12 @@ async def test_a_tools_own_words_of_failure_expose_the_run() -> None:
     assert [call_id.partition(".")[2] for call_id in record.exposed_by] == ["1.t0"]
 
 
-def test_images_and_answer_schemas_are_in_the_bound_and_a_pdf_is_refused() -> None:
+PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+
+
+def test_images_pdfs_and_answer_schemas_are_in_the_bound_and_what_cannot_be_counted_is_refused() -> None:
     def bound(*parts: Any, schema: Any = None) -> int:
-        return budget.input_tokens_max(
+        return bounds.input_tokens_max(
             ModelRequest(
                 model="m",
                 system="",
@@ -200,12 +204,20 @@ def test_images_and_answer_schemas_are_in_the_bound_and_a_pdf_is_refused() -> No
         )
 
     text = Text(text="look")
-    image = Attachment(media_type="image/png", data="AAAA")
-    assert bound(text, *[image] * 20) >= bound(text) + 20 * 1600
+    image = Attachment(
+        media_type="image/png", data=base64.b64encode(PNG_HEAD + b"\0\0\10\0" * 2 + b"x" * 9999).decode()
+    )
+    assert bound(text, *[image] * 20) >= bound(text) + 20 * (2048 * 2048 // 750)
     schema = {"type": "object", "description": "x" * 100_000}
     assert bound(text, schema=schema) >= bound(text) + len(orjson.dumps(schema))
-    with pytest.raises(RemitError, match="cannot be bounded"):
-        bound(text, Attachment(media_type="application/pdf", data="AAAA"))
+    for kind, data in (
+        ("application/pdf", "AAAA"),
+        ("image/png", "AAAA"),
+        ("audio/wav", "AAAA"),
+        ("image/png", "?"),
+    ):
+        with pytest.raises(RemitError, match=r"cannot be bounded|not base 64"):
+            bound(text, Attachment(media_type=kind, data=data))
 
 
 async def test_a_locked_database_fails_a_batch_once_and_not_each_of_its_operations(tmp_path: Path) -> None:
