@@ -19,6 +19,7 @@ from remit.core.errors import Exit, RemitError
 from remit.runtime.clock import SystemClock
 from remit.wiring.deployment import Deployment
 from remit.wiring.probes import as_worker, commits_a_second, journal_state
+from remit.wiring.quota import MeasuredQuota, read_quotas
 from remit.wiring.remits import load_remit
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "fail": ("✗", "red")}
@@ -42,7 +43,7 @@ class Finding:
 def command(home: Path, config: Path | None, as_json: bool) -> None:
     """Check this machine, the home folder and (if named) the governance file CONFIG. Exit 1 if a check fails."""
     deployment = Deployment(home=home, environment=os.environ)
-    findings = [check(deployment) for check in _CHECKS]
+    findings = [*(check(deployment) for check in _CHECKS), *_quotas(deployment)]
     if config is not None:
         findings.append(_config(config))
     if as_json:
@@ -135,6 +136,41 @@ def _telemetry(deployment: Deployment) -> Finding:
     metrics = deployment.environment.get("REMIT_METRICS_ADDRESS", "")
     detail = f"traces in {deployment.traces}; OTLP: {endpoint or 'off'}; metrics: {metrics or 'off'}"
     return Finding(name="telemetry", status="ok", detail=detail)
+
+
+def _quotas(deployment: Deployment) -> list[Finding]:
+    """What each model's provider still allows; as old as the last call, because there is no way to ask."""
+    by_model: dict[str, list[MeasuredQuota]] = {}
+    for one in read_quotas(deployment.quota):
+        by_model.setdefault(f"{one.quota.provider} {one.quota.model}", []).append(one)
+    if not by_model:
+        return [
+            Finding(name="quota", status="note", detail="not known: no provider was asked from this home")
+        ]
+    now_us = SystemClock().now_us()
+    return [_quota(model, measured, now_us) for model, measured in sorted(by_model.items())]
+
+
+def _quota(model: str, measured: list[MeasuredQuota], now_us: int) -> Finding:
+    shares = []
+    is_low = False
+    for quota in (one.quota for one in measured):
+        is_whole = quota.resets_at_us is not None and quota.resets_at_us <= now_us
+        is_low = is_low or (not is_whole and quota.remaining * 10 < quota.limit)
+        since = ", reset since" if is_whole else ""
+        kind = quota.kind.replace("_", " ")
+        shares.append(f"{quota.remaining:,} of {quota.limit:,} {kind}{since}")
+    age_s = max(now_us - max(one.at_us for one in measured), 0) // 1_000_000
+    detail = f"{model}: {'; '.join(shares)} (left {_age(age_s)} ago)"
+    remedy = "less than a tenth is left: expect 429, or ask the provider for more" if is_low else ""
+    return Finding(name="quota", status="note" if is_low else "ok", detail=detail, remedy=remedy)
+
+
+def _age(seconds: int) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def _config(config: Path) -> Finding:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from remit.adapters.journal.lock import WorkerLock
@@ -29,6 +29,7 @@ from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
 from remit.core.errors import RemitError
 from remit.core.money import nano_usd
 from remit.core.outbox import OutboxMessage
+from remit.core.quota import Quota
 from remit.governance.budget import TenantCap
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
@@ -40,6 +41,7 @@ from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
 from remit.wiring.outbox import delivering
+from remit.wiring.quota import QuotaFile
 from remit.wiring.remits import load_remit, open_prices
 
 EXPIRE_EVERY_S = 30.0
@@ -56,6 +58,8 @@ MODEL_PATTERNS = (
     (f"{COMPATIBLE_PREFIX}*", COMPATIBLE_URL),
 )
 """Whose a model is by its name, and what must be set for it."""
+
+OnQuota: TypeAlias = Callable[[tuple[Quota, ...]], None]
 
 if TYPE_CHECKING:
     from remit.adapters.models import AnthropicModel, OpenAIModel
@@ -100,12 +104,15 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         # first the lock: who has to leave should hear it before anything slow is begun
         _make_home(deployment.home)
         stack.enter_context(WorkerLock(deployment.home / LOCK_FILE))
-        model, server, warming = await _open_model(deployment, options, remit, stack)
+        metrics = Metrics()
+        quota = QuotaFile(deployment.quota, clock, metrics.see_quota)
+        stack.callback(quota.save)
+        on_quota = None if options.offline else quota.take  # the scripted server's limits are nobody's
+        model, server, warming = await _open_model(deployment, options, remit, on_quota, stack)
         journal = SqliteJournal.open(deployment.journal, clock)
         stack.push_async_callback(journal.close)
         interrupted = await journal.interrupt_runs(clock.now_us())
         tools, notices = _open_tools(deployment, options, remit, stack)
-        metrics = Metrics()
         metrics.declare(remit.agent, remit.allowed_tools, remit.model)
         services = GateServices(
             journal=journal,
@@ -169,7 +176,11 @@ def _check_models(deployment: Deployment, options: AgentOptions, remit: Remit) -
 
 
 async def _open_model(
-    deployment: Deployment, options: AgentOptions, remit: Remit, stack: AsyncExitStack
+    deployment: Deployment,
+    options: AgentOptions,
+    remit: Remit,
+    on_quota: OnQuota | None,
+    stack: AsyncExitStack,
 ) -> tuple[Model, RunningServer | None, asyncio.Task[None]]:
     # the clients are imported here because most commands never ask a model
     from remit.adapters.models import ModelRouter  # noqa: PLC0415
@@ -183,7 +194,7 @@ async def _open_model(
         scripts = load_scripts(folder) if folder.is_dir() else ()
         server = await stack.enter_async_context(serve(scripts))
         environment = _offline(server.base_url)
-    providers = _providers(environment, stack)
+    providers = _providers(environment, on_quota, stack)
     router = ModelRouter(providers)
     # a client takes up to two seconds to import: a thread does it while the rest opens
     first = next(model for pattern, model in providers.items() if fnmatchcase(remit.model, pattern))
@@ -204,19 +215,24 @@ def _offline(base_url: str) -> dict[str, str]:
 
 
 def _providers(
-    environment: Mapping[str, str], stack: AsyncExitStack
+    environment: Mapping[str, str], on_quota: OnQuota | None, stack: AsyncExitStack
 ) -> dict[str, AnthropicModel | OpenAIModel]:
     """The providers by patterns of model names; what no other serves goes to the compatible server."""
     from remit.adapters.models import AnthropicModel, OpenAIModel, OpenAIOptions  # noqa: PLC0415 - as above
 
     anthropic = AnthropicModel(
-        environment.get("ANTHROPIC_API_KEY", ""), base_url=environment.get("ANTHROPIC_BASE_URL")
+        environment.get("ANTHROPIC_API_KEY", ""),
+        base_url=environment.get("ANTHROPIC_BASE_URL"),
+        on_quota=on_quota,
     )
-    openai = OpenAIModel(environment.get("OPENAI_API_KEY", ""), base_url=environment.get("OPENAI_BASE_URL"))
+    openai = OpenAIModel(
+        environment.get("OPENAI_API_KEY", ""), base_url=environment.get("OPENAI_BASE_URL"), on_quota=on_quota
+    )
     compatible = OpenAIModel(
         environment.get(COMPATIBLE_KEY, ""),
         base_url=environment.get(COMPATIBLE_URL),
         options=OpenAIOptions(protocol="chat", prefix=COMPATIBLE_PREFIX),
+        on_quota=on_quota,
     )
     for model in (anthropic, openai, compatible):
         stack.push_async_callback(model.aclose)

@@ -18,6 +18,7 @@ JOURNAL_FILE = "remit.db"
 TRACES_FILE = "traces.db"
 LOG_FILE = "remit.log"
 LOCK_FILE = "worker.lock"
+QUOTA_FILE = "quota.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,11 @@ class Deployment:
     def traces(self) -> Path:
         """The trace store's file."""
         return self.home / TRACES_FILE
+
+    @property
+    def quota(self) -> Path:
+        """The file of what the providers still allow."""
+        return self.home / QUOTA_FILE
 
     @property
     def has_model_key(self) -> bool:

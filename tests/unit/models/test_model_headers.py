@@ -54,7 +54,7 @@ def test_any_header_is_a_wait_or_none(text: str, date: str) -> None:
     assert seconds is None or 0 <= seconds <= RETRY_AFTER_MAX_S
     limits = {"limit": "10", "remaining": "3", "reset": text}
     named = {f"x-ratelimit-{field}-requests": value for field, value in limits.items()}
-    (quota,) = read_quota("openai", {**named, "date": DATE})
+    (quota,) = read_quota("openai", "m", {**named, "date": DATE})
     assert quota.resets_at_us is None or isinstance(quota.resets_at_us, int)
 
 
@@ -69,11 +69,23 @@ def test_the_quotas_of_anthropic() -> None:
         "anthropic-ratelimit-output-tokens-limit": "8000",
         "anthropic-ratelimit-output-tokens-remaining": "-1",
     }
-    assert read_quota("anthropic", headers) == (
+    assert read_quota("anthropic", "m", headers) == (
         Quota(
-            provider="anthropic", kind="requests", limit=50, remaining=49, resets_at_us=DATE_US + 1_000_000
+            provider="anthropic",
+            model="m",
+            kind="requests",
+            limit=50,
+            remaining=49,
+            resets_at_us=DATE_US + 1_000_000,
         ),
-        Quota(provider="anthropic", kind="input_tokens", limit=40000, remaining=39000, resets_at_us=None),
+        Quota(
+            provider="anthropic",
+            model="m",
+            kind="input_tokens",
+            limit=40000,
+            remaining=39000,
+            resets_at_us=None,
+        ),
     )
 
 
@@ -97,9 +109,11 @@ def test_the_quotas_of_openai_count_from_the_response_s_date(reset: str, wait_us
         "x-ratelimit-remaining-tokens": "149000",
         "x-ratelimit-reset-tokens": reset,
     }
-    (quota,) = read_quota("openai", headers)
+    (quota,) = read_quota("openai", "m", headers)
     at = None if wait_us is None else DATE_US + wait_us
-    assert quota == Quota(provider="openai", kind="tokens", limit=150000, remaining=149000, resets_at_us=at)
+    assert quota == Quota(
+        provider="openai", model="m", kind="tokens", limit=150000, remaining=149000, resets_at_us=at
+    )
 
 
 @pytest.mark.parametrize("status", [200, 429])

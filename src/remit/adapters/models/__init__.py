@@ -2,7 +2,7 @@
 
 from remit.adapters.models.anthropic_model import AnthropicModel
 from remit.adapters.models.openai_model import OpenAIModel, OpenAIOptions
-from remit.adapters.models.quota import Quota
 from remit.adapters.models.router import ModelRouter
+from remit.core.quota import Quota
 
 __all__ = ["AnthropicModel", "ModelRouter", "OpenAIModel", "OpenAIOptions", "Quota"]

@@ -11,8 +11,8 @@ from remit.adapters.models.anthropic_stream import AnthropicStream
 from remit.adapters.models.exchange import Dialect
 from remit.adapters.models.loading import load
 from remit.adapters.models.provider import DEFAULT_TIMEOUT_S, Endpoint, QuotaWatch
-from remit.adapters.models.quota import Quota
 from remit.core.messages import ModelReply, ModelRequest
+from remit.core.quota import Quota
 from remit.ports.services import TextSink
 
 if TYPE_CHECKING:

@@ -5,21 +5,19 @@ The only module that imports the SDK (1 to 2 s); `AnthropicModel` imports it on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import anthropic
 import httpx2
 
 from remit.adapters.models.attempts import Attempts, SdkErrors, timeouts
 from remit.adapters.models.exchange import Exchange
-from remit.adapters.models.provider import Endpoint
+from remit.adapters.models.provider import Endpoint, Seen
 from remit.core.messages import ModelReply
 
 
 class AnthropicClient:
     """A connection pool to the provider. The key is never shown."""
 
-    def __init__(self, endpoint: Endpoint, seen: Callable[[Mapping[str, str]], None]) -> None:
+    def __init__(self, endpoint: Endpoint, seen: Seen) -> None:
         self._sdk = anthropic.AsyncAnthropic(
             api_key=endpoint.api_key,
             base_url=endpoint.base_url,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,7 @@ import httpx2
 
 from remit.adapters.models import failures
 from remit.adapters.models.exchange import Exchange, Reader
+from remit.adapters.models.provider import Seen
 from remit.core.messages import ModelReply, Usage
 from remit.ports.effects import EffectFailed
 
@@ -49,9 +50,9 @@ class SdkErrors:
 
 
 class Attempts:
-    """Makes attempts. `secret` is kept out of every message; `seen` is told each response's headers."""
+    """Makes attempts. `secret` is kept out of every message; `seen` is told each response's model and headers."""
 
-    def __init__(self, errors: SdkErrors, secret: str, seen: Callable[[Mapping[str, str]], None]) -> None:
+    def __init__(self, errors: SdkErrors, secret: str, seen: Seen) -> None:
         self._errors = errors
         self._secret = secret
         self._seen = seen
@@ -63,7 +64,7 @@ class Attempts:
         reader: Reader | None = None
         try:
             async with opening() as response:
-                self._seen(response.headers)
+                self._seen(exchange.model, response.headers)
                 reader = exchange.reader(response.headers.get("content-type", ""))
                 await _read(response, reader)
             return reader.reply()
@@ -71,6 +72,9 @@ class Attempts:
             raise self._cleaned(error) from None
         except (self._errors.any, httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError) as error:
             # Values and types: what the SDK raises where a response is not what it expects.
+            refusal = getattr(error, "response", None)
+            if isinstance(refusal, httpx2.Response):
+                self._seen(exchange.model, refusal.headers)
             raise self._failure(error, reader.billed if reader else None) from None
         except (AttributeError, RecursionError, LookupError) as error:
             raise self._failure(error, reader.billed if reader else None) from None
@@ -98,7 +102,6 @@ class Attempts:
     def _of_status(self, error: Exception) -> EffectFailed:
         response = getattr(error, "response", None)
         headers = response.headers if isinstance(response, httpx2.Response) else {}
-        self._seen(headers)
         status = getattr(error, "status_code", 0)
         return failures.of_status(status, getattr(error, "body", None), headers)
 

@@ -81,6 +81,11 @@ class Exchange:
     events: EventStream | None = None
     relay: TextRelay | None = None
 
+    @property
+    def model(self) -> str:
+        """The model that is asked, by the name that the provider knows."""
+        return str(self.body.get("model", ""))
+
     def reader(self, content_type: str) -> Reader:
         """The reader for a response of this type; a server may answer whole where a stream was asked for."""
         if self.events is not None and content_type.lower().startswith("text/event-stream"):

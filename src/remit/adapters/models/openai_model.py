@@ -12,8 +12,8 @@ from remit.adapters.models.exchange import Dialect
 from remit.adapters.models.loading import load
 from remit.adapters.models.openai_parts import PROVIDER
 from remit.adapters.models.provider import DEFAULT_TIMEOUT_S, Endpoint, QuotaWatch
-from remit.adapters.models.quota import Quota
 from remit.core.messages import ModelReply, ModelRequest
+from remit.core.quota import Quota
 from remit.ports.services import TextSink
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class OpenAIModel:
             api_key=api_key, base_url=base_url, timeout_s=options.timeout_s, http_client=http_client
         )
         self._options = options
-        self._watch = QuotaWatch(PROVIDER, on_quota)
+        self._watch = QuotaWatch(options.prefix.rstrip("/") or PROVIDER, on_quota)
         self._client: OpenAIClient | None = None
 
     def __repr__(self) -> str:

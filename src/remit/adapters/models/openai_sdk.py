@@ -6,7 +6,6 @@ through `extra_body`, because the SDK's own walk over a request takes 40 ms of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import openai
 
 from remit.adapters.models.attempts import Attempts, SdkErrors, timeouts
 from remit.adapters.models.exchange import Exchange
-from remit.adapters.models.provider import Endpoint
+from remit.adapters.models.provider import Endpoint, Seen
 from remit.core.messages import ModelReply
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ NO_KEY = "none"
 class OpenAIClient:
     """A connection pool to the provider. The key is never shown."""
 
-    def __init__(self, endpoint: Endpoint, seen: Callable[[Mapping[str, str]], None]) -> None:
+    def __init__(self, endpoint: Endpoint, seen: Seen) -> None:
         self._sdk = openai.AsyncOpenAI(
             api_key=endpoint.api_key or NO_KEY,
             # named here, or the SDK would take both from the process's environment

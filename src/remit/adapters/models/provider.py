@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-from remit.adapters.models.quota import Quota, read_quota
+from remit.adapters.models.quota import read_quota
+from remit.core.quota import Quota
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,6 +35,10 @@ class Endpoint:
         return f"Endpoint(base_url={self.base_url!r}, timeout_s={self.timeout_s!r})"
 
 
+Seen: TypeAlias = Callable[[str, Mapping[str, str]], None]
+"""Told the model and the headers of each response."""
+
+
 class QuotaWatch:
     """The quotas in the newest response that had any; `on_quota` is told them and returns at once."""
 
@@ -47,9 +52,9 @@ class QuotaWatch:
         """The newest quotas; empty where the provider has told none."""
         return self._quotas
 
-    def see(self, headers: Mapping[str, str]) -> None:
-        """Take the quotas from a response's headers."""
-        found = read_quota(self._provider, headers)
+    def see(self, model: str, headers: Mapping[str, str]) -> None:
+        """Take the quotas from the headers of a response for `model`."""
+        found = read_quota(self._provider, model, headers)
         if found:
             self._quotas = found
             if self._on_quota is not None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
 
 from remit.adapters.models.failures import http_date
-
-QuotaKind: TypeAlias = Literal["requests", "tokens", "input_tokens", "output_tokens"]
+from remit.core.quota import Quota, QuotaKind
 
 _KINDS: tuple[QuotaKind, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
 _DURATION = re.compile(
@@ -19,19 +16,8 @@ _DURATION = re.compile(
 _COUNT = re.compile(r"[0-9]{1,15}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """One limit of a provider. `resets_at_us` is wall microseconds, None where the provider does not say."""
-
-    provider: str
-    kind: QuotaKind
-    limit: int
-    remaining: int
-    resets_at_us: int | None
-
-
-def read_quota(provider: str, headers: Mapping[str, str]) -> tuple[Quota, ...]:
-    """The quotas in the headers of a response; those that cannot be read are left out."""
+def read_quota(provider: str, model: str, headers: Mapping[str, str]) -> tuple[Quota, ...]:
+    """The quotas in the headers of a response for `model`; those that cannot be read are left out."""
     if provider == "anthropic":
         prefix, pattern = "anthropic-ratelimit-", "{prefix}{kind}-{field}"
     else:
@@ -46,6 +32,7 @@ def read_quota(provider: str, headers: Mapping[str, str]) -> tuple[Quota, ...]:
             found.append(
                 Quota(
                     provider=provider,
+                    model=model,
                     kind=kind,
                     limit=int(limit),
                     remaining=int(remaining),

@@ -26,6 +26,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from remit.adapters.telemetry import names
 from remit.core.errors import RemitError
 from remit.core.outcomes import Done, Failed, Refused, Suspended, Unknown
+from remit.core.quota import Quota
 from remit.core.runs import RunStatus
 from remit.ports.services import (
     EffectEnded,
@@ -150,6 +151,15 @@ class Metrics:
         )
         for sink in ("traces", "otlp", "log"):
             self._dropped.labels(sink)
+        of = ("provider", "model", "kind")
+        said = "as its last response said."
+        self._quota_limit = Gauge(names.QUOTA_LIMIT, f"A provider's limit, {said}", of, registry=registry)
+        self._quota_remaining = Gauge(
+            names.QUOTA_REMAINING, f"What a provider still allows, {said}", of, registry=registry
+        )
+        self._quota_resets = Gauge(
+            names.QUOTA_RESETS, f"When a provider's limit is whole again, {said}", of, registry=registry
+        )
         # Looking a child up by its labels costs three times what counting does.
         self._duration_of: dict[tuple[str, str], Histogram] = {}
         self._decision_of: dict[tuple[str, str, str], Counter] = {}
@@ -183,6 +193,14 @@ class Metrics:
             # The scope's kind alone: the rest of it may be a run's id.
             kind = event.scope.split(":", 1)[0]
             self._alerts.labels(event.run.agent, kind, str(event.threshold_percent)).inc()
+
+    def see_quota(self, quota: Quota) -> None:
+        """Take what a provider still allows."""
+        labels = (quota.provider, quota.model, quota.kind)
+        self._quota_limit.labels(*labels).set(quota.limit)
+        self._quota_remaining.labels(*labels).set(quota.remaining)
+        if quota.resets_at_us is not None:
+            self._quota_resets.labels(*labels).set(quota.resets_at_us / 1_000_000)
 
     def count_lost(self, sink: str, count: int) -> None:
         """Count what `sink` lost."""
