@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bound, calibration, cap, decision, gate, job, model_call, report, start
+from benchmarks import bound, calibration, cap, decision, gate, job, model_call, money, report, start
 from benchmarks.figures import Measure, Options
 
 TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
@@ -18,6 +18,7 @@ TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
     "job": job.measure,
     "start": start.measure,
     "model-call": model_call.measure,
+    "money": money.measure,
     "cap": cap.measure,
     "bound": bound.measure,
 }

@@ -1,16 +1,19 @@
 """A governed call of a model through the provider's real client, beside the client alone.
 
-Both ask the scripted model server over the loopback. It runs in this process, so its work is in both
-figures; the difference is what governing the call costs.
+Both ask the scripted model server over the loopback, in turn. It runs in a process of its own, so the CPU is
+that of the client alone; the difference is what governing the call costs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,6 @@ from remit.core.actions import Place
 from remit.core.messages import Message, ModelRequest, Text
 from remit.core.outcomes import Done
 from remit.governance.gate import GovernedRun
-from remit.testing.model_server import serve
 
 if TYPE_CHECKING:
     import anthropic
@@ -40,7 +42,7 @@ def measure(options: Options) -> list[Measure]:
         governed - alone
         for governed, alone in zip(found.of("governed_cpu"), found.of("plain_cpu"), strict=True)
     )
-    client = "the provider's client and the model server, which shares this process"
+    client = "the provider's client"
     rows = (
         ("plain SDK, CPU a call", found.of("plain_cpu"), None, None, client),
         ("governed, CPU a call", found.of("governed_cpu"), plain, None, client),
@@ -48,7 +50,7 @@ def measure(options: Options) -> list[Measure]:
             "added by governing, CPU a call",
             added,
             None,
-            800.0,
+            500.0,
             "gate, two commits, span, log line; body building",
         ),
         ("plain SDK, wall time a call", found.of("plain_wall"), None, None, client),
@@ -79,27 +81,37 @@ async def _measure(options: Options) -> Samples:
     import anthropic
 
     found = Samples()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        async with serve() as server:
-            model = AnthropicModel("offline", base_url=server.base_url)
-            parts_options = PartsOptions(tools=[(tool("noop"), no_op)], model=model, model_name=MODEL)
-            async with (
-                anthropic.AsyncAnthropic(
-                    api_key="offline", base_url=server.base_url, max_retries=0
-                ) as client,
-                open_parts(Path(folder), parts_options) as parts,
-            ):
-                calls = {"plain": _plain(client), "governed": _governed(parts, await parts.begin())}
-                number = 0
-                for repetition in range(options.pick(3, 7)):
-                    for key, call in calls.items():
-                        count = 30 if repetition else 60
-                        figures = await _taken_us(call, number, count)
-                        number += count
-                        if repetition:  # the first warms connections and caches
-                            found.add(**{f"{key}_{name}": figure for name, figure in figures.items()})
-            await model.aclose()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, _model_server() as base_url:
+        model = AnthropicModel("offline", base_url=base_url)
+        parts_options = PartsOptions(tools=[(tool("noop"), no_op)], model=model, model_name=MODEL)
+        async with (
+            anthropic.AsyncAnthropic(api_key="offline", base_url=base_url, max_retries=0) as client,
+            open_parts(Path(folder), parts_options) as parts,
+        ):
+            calls = {"plain": _plain(client), "governed": _governed(parts, await parts.begin())}
+            number = 0
+            for repetition in range(options.pick(3, 7)):
+                for key, call in calls.items():
+                    count = 60
+                    figures = await _taken_us(call, number, count)
+                    number += count
+                    if repetition:  # the first warms connections and caches
+                        found.add(**{f"{key}_{name}": figure for name, figure in figures.items()})
+        await model.aclose()
     return found
+
+
+@contextmanager
+def _model_server() -> Iterator[str]:
+    """The address of a scripted model server, as users start one."""
+    start = "from remit.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "model-server", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[3]
+        finally:
+            process.terminate()
 
 
 async def _taken_us(call: Callable[[int], Awaitable[None]], first: int, count: int) -> dict[str, float]:
