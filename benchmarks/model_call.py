@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 MODEL = "claude-sonnet-4-20260514"
 QUESTION = "How do I change the address on my invoice?"
 MAX_TOKENS = 256
+REQUEST = ModelRequest(
+    model=MODEL,
+    system="",
+    messages=(Message(role="user", parts=(Text(text=QUESTION),)),),
+    tools=(),
+    max_output_tokens=MAX_TOKENS,
+)
 
 
 def measure(options: Options) -> list[Measure]:
@@ -45,6 +52,7 @@ def measure(options: Options) -> list[Measure]:
     client = "the provider's client"
     rows = (
         ("plain SDK, CPU a call", found.of("plain_cpu"), None, None, client),
+        ("our adapter without the gate, CPU a call", found.of("adapter_cpu"), plain, None, client),
         ("governed, CPU a call", found.of("governed_cpu"), plain, None, client),
         (
             "added by governing, CPU a call",
@@ -88,7 +96,11 @@ async def _measure(options: Options) -> Samples:
             anthropic.AsyncAnthropic(api_key="offline", base_url=base_url, max_retries=0) as client,
             open_parts(Path(folder), parts_options) as parts,
         ):
-            calls = {"plain": _plain(client), "governed": _governed(parts, await parts.begin())}
+            calls = {
+                "plain": _plain(client),
+                "adapter": _ungoverned(model),
+                "governed": _governed(parts, await parts.begin()),
+            }
             number = 0
             for repetition in range(options.pick(3, 7)):
                 for key, call in calls.items():
@@ -133,16 +145,20 @@ def _plain(client: anthropic.AsyncAnthropic) -> Callable[[int], Awaitable[None]]
     return call
 
 
+def _ungoverned(model: AnthropicModel) -> Callable[[int], Awaitable[None]]:
+    async def call(number: int) -> None:
+        reply = await model.complete(REQUEST)
+        assert reply.usage.output_tokens > 0
+
+    return call
+
+
 def _governed(parts: Parts, governed: GovernedRun) -> Callable[[int], Awaitable[None]]:
-    question = Message(role="user", parts=(Text(text=QUESTION),))
-    digests = (actions.message_digest(question),)
-    request = ModelRequest(
-        model=MODEL, system="", messages=(question,), tools=(), max_output_tokens=MAX_TOKENS
-    )
+    digests = tuple(actions.message_digest(message) for message in REQUEST.messages)
 
     async def call(number: int) -> None:
         place = Place(run_id=governed.run.id, step=1, name=f"m{number}", principal=PRINCIPAL)
-        outcome = await parts.gate.perform(actions.model_call(place, request, digests), governed)
+        outcome = await parts.gate.perform(actions.model_call(place, REQUEST, digests), governed)
         assert isinstance(outcome, Done), outcome
 
     return call
