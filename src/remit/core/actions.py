@@ -133,7 +133,7 @@ def model_call(
     `message_digests` are those of the request's messages, `offered` that of its tools, where they are known.
     """
     answer_schema = None if request.answer_schema is None else dict(request.answer_schema)
-    args = canonical.canonical_own(
+    args = canonical.canonical(
         {
             "messages": list(message_digests),
             "system": canonical.digest(request.system.encode()),
@@ -172,4 +172,3 @@ def offers_digest(offers: tuple[ToolOffer, ...]) -> str:
 def message_digest(message: Message) -> str:
     """The SHA-256 of a message's JSON with sorted keys."""
     return canonical.digest(orjson.dumps(message_to_json(message), option=orjson.OPT_SORT_KEYS))
-

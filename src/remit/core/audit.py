@@ -39,7 +39,10 @@ AUDIT_KINDS: tuple[AuditKind, ...] = (
 )
 
 
-def record(kind: AuditKind, at_us: int, fields: dict[str, str | int | bool | list[str]]) -> bytes:
+Fields: TypeAlias = dict[str, str | int | bool | list[str]]
+
+
+def record(kind: AuditKind, at_us: int, fields: Fields) -> bytes:
     """The bytes of one record: JSON with sorted keys, no floats. `at` and `kind` are added to `fields`."""
     fields["at"] = timestamp(at_us)
     fields["kind"] = kind

@@ -32,7 +32,8 @@ def canonical(value: Json) -> bytes:
     Raises: RemitError `value.invalid` where the value is not plain JSON.
     """
     if _is_simple(value, 0):
-        return _dumps(value)
+        # copied, because orjson's own result keeps the 4 KB that it was written into, and these bytes are kept
+        return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
     try:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
@@ -41,12 +42,7 @@ def canonical(value: Json) -> bytes:
 
 def canonical_own(value: Mapping[str, Json]) -> bytes:
     """The RFC 8785 bytes of a mapping that we made ourselves: ASCII keys, no floats, small integers."""
-    return _dumps(value)
-
-
-def _dumps(value: Json) -> bytes:
-    # copied, because orjson's own result keeps the 4 KB that it was written into, and these bytes are kept
-    return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def digest(data: bytes) -> str:

@@ -6,7 +6,7 @@ Classes come from the tool's declaration; what is not permitted is masked, or le
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from remit.core import canonical
 from remit.core.canonical import Json
@@ -16,14 +16,12 @@ from remit.core.labels import DATA_CLASSES, DataClass
 from remit.core.tools import ToolSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CleanResult:
+class CleanResult(NamedTuple):
     """A tool's result as the model may see it."""
 
     value: Json
     classes: tuple[DataClass, ...]
     truncated: bool
-    records: int | None
 
 
 def clean(value: Json, tool: ToolSpec, constraints: Constraints) -> CleanResult:
@@ -46,13 +44,11 @@ def clean(value: Json, tool: ToolSpec, constraints: Constraints) -> CleanResult:
             truncated = True
         if len(kept) != len(records):
             value = kept if tool.records == "" else {**value, tool.records: kept}
-        records = kept
-    return CleanResult(
-        value=value,
-        classes=tuple(name for name in DATA_CLASSES if name in classes),
-        truncated=truncated,
-        records=None if records is None else len(records),
-    )
+    return CleanResult(value, _ordered(classes), truncated)
+
+
+def _ordered(classes: set[DataClass]) -> tuple[DataClass, ...]:
+    return tuple(name for name in DATA_CLASSES if name in classes) if classes else ()
 
 
 def _records(value: Json, tool: ToolSpec) -> list[Json] | None:

@@ -21,6 +21,7 @@ from remit.core.runs import Run, RunEnd
 from remit.core.tools import ToolSpec
 from remit.governance import approvals, budget, denials, limits, records, results
 from remit.governance.budget import TenantCap
+from remit.governance.deadlines import Deadlines
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
@@ -81,6 +82,7 @@ class Gate:
         self._telemetry = services.telemetry
         self._tenant_cap = services.tenant_cap
         self._effects = effects
+        self._deadlines = Deadlines()
 
     async def perform(self, action: Action, governed: GovernedRun) -> Outcome:
         """Decide, record, do and record `action`; say what became of it. Raises only cancellation."""
@@ -273,14 +275,15 @@ class Gate:
             return results.release_done(action.args_value()["answer"])  # its commit is all there is to it
         tool = _tool_of(action, governed)
         timeout_s = decision.constraints.timeout_s
+        deadline = self._deadlines.within(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as deadline:
+            with deadline:
                 try:
                     return await self._effect(action, governed, decision)
                 except EffectFailed as error:
                     return results.effect_failed(error, action, tool, self._prices)
         except (Exception, SystemExit) as error:  # a tool that exits ends its call, not this process
-            if deadline.expired():
+            if deadline.expired:
                 code = "model.timeout" if isinstance(action, ModelCall) else "tool.timeout"
                 message = f"no answer from {action.resource} within {timeout_s:g} s"
                 return results.interrupted(action, tool, code, message)

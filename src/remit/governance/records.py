@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from remit.core import audit, canonical
 from remit.core.actions import Action, ModelCall
+from remit.core.audit import Fields
 from remit.core.decisions import Decision
 from remit.core.messages import Usage
 from remit.core.outcomes import Done, Failed, Unknown
@@ -14,12 +15,7 @@ from remit.ports.journal import Admission, Completion
 
 def intent(run: Run, action: Action, decision: Decision, held_nano_usd: int, at_us: int) -> bytes:
     """An effect is admitted and is about to happen."""
-    fields = _about(run, action) | {
-        "digest": action.digest,
-        "decision": decision.effect,
-        "rule": decision.rule,
-        "source": decision.source,
-    }
+    fields = _decided(run, action, decision)
     if held_nano_usd:
         fields["held_nano_usd"] = held_nano_usd
     if isinstance(action, ModelCall):
@@ -29,19 +25,10 @@ def intent(run: Run, action: Action, decision: Decision, held_nano_usd: int, at_
 
 def refusal(run: Run, action: Action, decision: Decision, at_us: int) -> bytes:
     """An action was refused. The reason is a rule's own words and holds nothing of the arguments."""
-    return audit.record(
-        "refusal",
-        at_us,
-        _about(run, action)
-        | {
-            "digest": action.digest,
-            "decision": decision.effect,
-            "code": decision.code,
-            "rule": decision.rule,
-            "source": decision.source,
-            "reason": decision.reason,
-        },
-    )
+    fields = _decided(run, action, decision)
+    fields["code"] = decision.code
+    fields["reason"] = decision.reason
+    return audit.record("refusal", at_us, fields)
 
 
 def outcome(run: Run, action: Action, attempted: Attempted, at_us: int) -> bytes:
@@ -71,7 +58,7 @@ def withdrawn(admission: Admission, at_us: int) -> Completion:
     """The completion of an intent whose run was cancelled before the effect was begun."""
     run_id, _, call = admission.action_id.partition(".")
     resource = f"{admission.kind}:{admission.resource[:128]}"
-    fields: dict[str, str | int | bool | list[str]] = {"run": run_id, "call": call, "resource": resource}
+    fields: Fields = {"run": run_id, "call": call, "resource": resource}
     return Completion(
         action_id=admission.action_id,
         state="cancelled",
@@ -85,7 +72,7 @@ def withdrawn(admission: Admission, at_us: int) -> Completion:
 
 def run_ended(run: Run, end: RunEnd, at_us: int) -> bytes:
     """A run ended, or waits for a person."""
-    fields: dict[str, str | int | bool | list[str]] = {
+    fields: Fields = {
         "run": run.id,
         "agent": run.agent,
         "status": end.status,
@@ -115,11 +102,21 @@ def run_created(run: Run, at_us: int) -> bytes:
     )
 
 
-def _about(run: Run, action: Action) -> dict[str, str | int | bool | list[str]]:
+def _decided(run: Run, action: Action, decision: Decision) -> Fields:
+    """What every record of a decision on an action says."""
+    fields = _about(run, action)
+    fields["digest"] = action.digest
+    fields["decision"] = decision.effect
+    fields["rule"] = decision.rule
+    fields["source"] = decision.source
+    return fields
+
+
+def _about(run: Run, action: Action) -> Fields:
     """What every record of an action says: the run, the place in it, the agent, the thing acted on."""
     return {
         "run": run.id,
-        "call": action.id.partition(".")[2],
+        "call": f"{action.place.step}.{action.place.name}",
         "agent": run.agent,
         "resource": f"{action.kind}:{action.resource[:128]}",
     }

@@ -5,8 +5,8 @@ The bytes that are recorded are enough to show the same outcome again, without d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,8 +27,7 @@ from remit.ports.services import Prices
 NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempted:
+class Attempted(NamedTuple):
     """An effect that was tried: what is shown, and what is recorded of it."""
 
     state: OutcomeState
@@ -109,7 +108,7 @@ def effect_failed(error: EffectFailed, action: Action, tool: ToolSpec | None, pr
     if not isinstance(action, ModelCall):
         # the message is the tool's own words, which the model sees like any result
         exposes = tool is not None and tool.result_trust == "untrusted"
-        return replace(_failure(shown), exposes=exposes)
+        return _failure(shown)._replace(exposes=exposes)
     if error.usage is None:
         return _failure(shown, presumed=True)
     cost = prices.cost(action.request.model, error.usage) if error.usage != NO_USAGE else 0

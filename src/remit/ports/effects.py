@@ -6,8 +6,7 @@ there is no answer). Any other exception means: nobody knows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
@@ -41,8 +40,7 @@ class EffectFailed(Exception):
         self.usage = usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallContext:
+class CallContext(NamedTuple):
     """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call."""
 
     run_id: str

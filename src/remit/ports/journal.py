@@ -2,7 +2,8 @@
 
 Every method is one atomic, durable commit, or a read. A commit's method returns a future that is set
 once the commit is on disk, and that cannot be cancelled: a task that is cancelled while it waits for the
-future is cancelled when the commit is known.
+future is cancelled when the commit is known. What every effect makes anew is a named tuple, which costs a third of
+a frozen dataclass.
 Raises (all methods): RemitError `journal.unavailable`: nothing was written.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from remit.core.approvals import Approval
 from remit.core.audit import AuditKind
@@ -53,8 +54,7 @@ class Hold:
         return max(1, -(-(self.resets_at_us - now_us) // 1_000_000))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(NamedTuple):
     """Everything that must be true together before an effect may happen.
 
     `control_scopes`: none of them may be paused. `approval_id`: an approval of exactly this digest under
@@ -121,8 +121,7 @@ class RunEnding:
     audit: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(NamedTuple):
     """The outcome of an admitted call.
 
     `cost_nano_usd` moves from held to spent at every scope of the admission; the rest of the hold is
@@ -165,8 +164,7 @@ class Alert:
         return message_of(BUDGET_ALERTS, at_us, data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(NamedTuple):
     """The outcome is on disk. `alerts` were crossed by this commit and by no other.
 
     `run_ended` is False where the run had been ended otherwise before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from remit.core.actions import Action
 from remit.core.decisions import Decision
@@ -46,8 +46,7 @@ class Prices(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectEnded:
+class EffectEnded(NamedTuple):
     """One action came to its outcome. Times are wall microseconds; `started_us` is before the decision."""
 
     run: Run

@@ -56,7 +56,7 @@ class JournalSuite(JournalMoneySuite, JournalOutboxSuite):
             usage=Usage(input_tokens=1, output_tokens=2, cache_read_tokens=3, cache_write_tokens=4),
             cost_nano_usd=0,
         )
-        assert kind_of(await journal.admit(replace(admission, action_digest=digest_of("y")))) == "conflict"
+        assert kind_of(await journal.admit(admission._replace(action_digest=digest_of("y")))) == "conflict"
         await journal.close()
 
     async def test_a_second_completion_is_a_conflict_and_changes_nothing(self, place: JournalPlace) -> None:
@@ -176,9 +176,9 @@ class JournalSuite(JournalMoneySuite, JournalOutboxSuite):
         assert not await journal.decide_approval(replace(decided, verdict="denied"), Z)
         assert await journal.approval_for(asked.action_digest) == decided
         wrong = [
-            replace(admission, approval_id="nobody"),
-            replace(admission, remit_digest="s" * 64),
-            replace(admission, action_id="r.1.x", action_digest=digest_of("r.1.x")),
+            admission._replace(approval_id="nobody"),
+            admission._replace(remit_digest="s" * 64),
+            admission._replace(action_id="r.1.x", action_digest=digest_of("r.1.x")),
         ]
         assert [kind_of(await journal.admit(one)) for one in wrong] == ["approval"] * 3
         assert kind_of(await journal.admit(admission)) == "Admitted"

@@ -72,7 +72,7 @@ def admission_of(action_id: str, clock: FakeClock, **changes: Any) -> Admission:
         content=digest_of("what is asked"),
         expires_at_us=clock.now_us() + 90_000_000,
     )
-    return replace(admission, **changes)
+    return admission._replace(**changes)
 
 
 def completion_of(action_id: str, clock: FakeClock, **changes: Any) -> Completion:
@@ -85,7 +85,7 @@ def completion_of(action_id: str, clock: FakeClock, **changes: Any) -> Completio
         at_us=clock.now_us(),
         outcome=audit.record("outcome", clock.now_us(), {"run": action_id.partition(".")[0]}),
     )
-    return replace(completion, **changes)
+    return completion._replace(**changes)
 
 
 def approval_of(action_id: str, clock: FakeClock, **changes: Any) -> Approval:

@@ -136,14 +136,14 @@ class FreesWhatTimedOut(Gate):
     """A model call without an answer counts as free."""
 
     async def _attempt(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
-        return replace(await super()._attempt(action, governed, decision), presumed=False)
+        return (await super()._attempt(action, governed, decision))._replace(presumed=False)
 
 
 class ChecksMoneyWithoutHolding(Gate):
     """The cap is looked at, and nothing is held."""
 
     async def _admit(self, admission: Admission) -> Admitted | Recorded | Misfit:
-        return await super()._admit(replace(admission, amount_nano_usd=min(admission.amount_nano_usd, 1)))
+        return await super()._admit(admission._replace(amount_nano_usd=min(admission.amount_nano_usd, 1)))
 
 
 class WithoutIntent(WrappedJournal):
@@ -179,21 +179,21 @@ class IgnoresPauses(WrappedJournal):
     """Does not look whether something is paused."""
 
     def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]:
-        return self.inner.admit(replace(admission, control_scopes=("-", "-", "-")))
+        return self.inner.admit(admission._replace(control_scopes=("-", "-", "-")))
 
 
 class IgnoresWindows(WrappedJournal):
     """Counts no rates."""
 
     def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]:
-        return self.inner.admit(replace(admission, windows=()))
+        return self.inner.admit(admission._replace(windows=()))
 
 
 class UsesApprovalsTwice(WrappedJournal):
     """Does not use an approval up."""
 
     def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]:
-        return self.inner.admit(replace(admission, approval_id=None))
+        return self.inner.admit(admission._replace(approval_id=None))
 
 
 class DoesNotCompareDigests(WrappedJournal):
@@ -207,7 +207,7 @@ class SpendsOneDayOnly(WrappedJournal):
     """Holds the money at the run alone, not at the day."""
 
     def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]:
-        return self.inner.admit(replace(admission, holds=admission.holds[:1]))
+        return self.inner.admit(admission._replace(holds=admission.holds[:1]))
 
 
 class ModelsForFree(Gate):
@@ -218,7 +218,7 @@ class ModelsForFree(Gate):
     ) -> Admission:
         admission = super()._admission(action, governed, decision, approval_id, at_us)
         if isinstance(action, ModelCall):
-            return replace(admission, amount_nano_usd=0, holds=())
+            return admission._replace(amount_nano_usd=0, holds=())
         return admission
 
 

@@ -149,7 +149,7 @@ def shortage(hold: Hold, room: int, amount: int) -> str:
 def _overrun_record(completion: Completion, cost: int, bound: int) -> bytes:
     """The audit record of a call that cost more than was held for it: a bound of ours was wrong."""
     run_id, _, call = completion.action_id.partition(".")
-    fields: dict[str, str | int | bool | list[str]] = {
+    fields: audit.Fields = {
         "run": run_id,
         "call": call,
         "cost_nano_usd": cost,
