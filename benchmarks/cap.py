@@ -63,7 +63,7 @@ class Provider:
             input_tokens=self._random.randint(chars // 5, chars // 2 + 1),
             output_tokens=self._random.randint(1, request.max_output_tokens),
         )
-        self.billed += self._prices.cost(request.model, usage)
+        self.billed += self._prices.charge(request.model, usage).cost_nano_usd
         for _ in range(self._random.randint(0, 3)):
             await asyncio.sleep(0)
         if self._faults and self._random.random() < 0.1:

@@ -21,7 +21,7 @@ _COMMANDS = {
     "run": ("remit.cli.run", "Give an agent a task and watch it."),
     "runs": ("remit.cli.runs", "List runs, or show one."),
     "trace": ("remit.cli.trace", "Draw a run: its attempts, calls, decisions, times and costs."),
-    "costs": ("remit.cli.costs", "Say what was spent, by day, agent and model."),
+    "costs": ("remit.cli.costs", "Say what was spent, on what, and what of it was wasted."),
     "alerts": (
         "remit.cli.alerts",
         "List the thresholds of spending that were crossed; send what the webhook was not told.",

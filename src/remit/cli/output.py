@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 import orjson
@@ -95,8 +96,8 @@ def local_time(at_us: int | None) -> str:
     return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def parse_since(text: str | None, now_us: int) -> int | None:
-    """`90s`, `15m`, `2h`, `7d` ago, or an ISO date or time, in microseconds since 1970.
+def parse_since(text: str | None, now_us: int, timezone: str = "UTC") -> int | None:
+    """`90s`, `15m`, `2h`, `7d` ago, or an ISO date or time (of `timezone`), in microseconds since 1970.
 
     Raises: RemitError `usage.invalid`.
     """
@@ -111,5 +112,5 @@ def parse_since(text: str | None, now_us: int) -> int | None:
         remedy = "write 15m, 2h, 7d or 2026-11-22T10:00"
         raise RemitError("usage.invalid", f"{text!r} is no time", remedy=remedy) from error
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+        moment = moment.replace(tzinfo=ZoneInfo(timezone))
     return int(moment.timestamp() * 1_000_000)

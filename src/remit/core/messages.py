@@ -106,12 +106,20 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call or sum of calls. `input_tokens` excludes both cache counts."""
+    """Tokens of one call or sum of calls. `input_tokens` excludes both cache counts.
+
+    `cache_write_1h_tokens` are those of the `cache_write_tokens` that were written to the one-hour cache.
+    `service_tier` and `inference_geo`: how and where the provider says that it served the call, empty where it says
+    nothing; a sum has neither.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    service_tier: str = ""
+    inference_geo: str = ""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -119,6 +127,7 @@ class Usage:
             output_tokens=self.output_tokens + other.output_tokens,
             cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
         )
 
     @property
@@ -200,6 +209,9 @@ def reply_to_json(reply: ModelReply) -> dict[str, Any]:
             usage.output_tokens,
             usage.cache_read_tokens,
             usage.cache_write_tokens,
+            usage.cache_write_1h_tokens,
+            usage.service_tier,
+            usage.inference_geo,
         ],
     }
 
@@ -211,8 +223,10 @@ def reply_from_json(value: Mapping[str, Any]) -> ModelReply:
             "model": model,
             "parts": parts,
             "stop": stop,
-            "usage": [read, written, cache_read, cache_write],
+            "usage": [read, written, cache_read, cache_write, *terms],
         }:
+            # a record from before 0.2 says nothing of the terms
+            cache_write_1h, tier, geo = terms or (0, "", "")
             return ModelReply(
                 parts=tuple(part_from_json(part) for part in parts),
                 stop=stop,
@@ -221,6 +235,9 @@ def reply_from_json(value: Mapping[str, Any]) -> ModelReply:
                     output_tokens=written,
                     cache_read_tokens=cache_read,
                     cache_write_tokens=cache_write,
+                    cache_write_1h_tokens=cache_write_1h,
+                    service_tier=tier,
+                    inference_geo=geo,
                 ),
                 model=model,
             )

@@ -27,6 +27,8 @@ TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
     }
 )
 FINAL: frozenset[RunStatus] = frozenset(state for state, after in TRANSITIONS.items() if not after)
+WITHOUT_ANSWER: frozenset[RunStatus] = FINAL - {"succeeded"}
+"""What calls of these runs cost bought nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo
 
+from remit.core import days
 from remit.core.actions import ModelCall
 from remit.core.runs import Run
 from remit.governance.bounds import input_tokens_max
 from remit.governance.remit import Remit
 from remit.ports.journal import Hold
 from remit.ports.services import Prices
-
-_QUARTER_US = 900_000_000
 
 OUTPUT_TOKENS_MIN = 256
 """A reply shorter than this is of no use: where no more fits the money that is left, the call is refused."""
@@ -54,7 +50,7 @@ def holds(run: Run, remit: Remit, at_us: int, tenant: TenantCap | None) -> tuple
 
     A day is that of the admission, in the zone of whoever set the cap; the cost stays with it.
     """
-    day, ends_us = _day(remit.timezone, at_us // _QUARTER_US)
+    day, ends_us = days.day_and_end(remit.timezone, at_us)
     scopes = (
         Hold(
             scope=f"run:{run.id}",
@@ -71,7 +67,7 @@ def holds(run: Run, remit: Remit, at_us: int, tenant: TenantCap | None) -> tuple
     )
     if tenant is None:
         return scopes
-    day, ends_us = _day(tenant.timezone, at_us // _QUARTER_US)
+    day, ends_us = days.day_and_end(tenant.timezone, at_us)
     of_tenant = Hold(
         scope=f"tenant:{run.tenant}/{day}",
         cap_nano_usd=tenant.day_nano_usd,
@@ -80,15 +76,6 @@ def holds(run: Run, remit: Remit, at_us: int, tenant: TenantCap | None) -> tuple
         resets_at_us=ends_us,
     )
     return (*scopes, of_tenant)
-
-
-@lru_cache(maxsize=16)
-def _day(timezone: str, quarter: int) -> tuple[str, int]:
-    """The local day in which a quarter of an hour lies, and when it ends; no zone changes within a quarter."""
-    zone = ZoneInfo(timezone)
-    local = datetime.fromtimestamp(quarter * 900, zone).date()
-    next_midnight = datetime.combine(local + timedelta(days=1), time(), zone)
-    return local.isoformat(), int(next_midnight.timestamp()) * 1_000_000
 
 
 def day_scope(tenant: str, agent: str, day: str) -> str:

@@ -326,6 +326,8 @@ class Gate:
                 outcome=records.outcome(governed.run, action, attempted, at_us),
                 exposes=attempted.exposes,
                 presumed=attempted.presumed,
+                saved_nano_usd=attempted.saved_nano_usd,
+                assumed=attempted.assumed,
                 ending=ending,
             )
         )

@@ -39,6 +39,8 @@ def outcome(run: Run, action: Action, attempted: Attempted, at_us: int) -> bytes
         fields["cost_nano_usd"] = attempted.cost_nano_usd
     if attempted.presumed:
         fields["cost"] = "presumed"
+    elif attempted.assumed:
+        fields["cost"] = "assumed"
     shown = attempted.outcome
     if isinstance(shown, Done) and shown.label is not None:
         fields["trust"] = shown.label.trust

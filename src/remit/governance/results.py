@@ -22,7 +22,7 @@ from remit.core.tools import ToolSpec
 from remit.governance import data
 from remit.ports.effects import EffectFailed
 from remit.ports.journal import Recorded
-from remit.ports.services import Prices
+from remit.ports.services import Charge, Prices
 
 NO_USAGE = Usage()
 
@@ -37,6 +37,8 @@ class Attempted(NamedTuple):
     cost_nano_usd: int = 0
     presumed: bool = False
     exposes: bool = False
+    saved_nano_usd: int = 0
+    assumed: bool = False
 
 
 def model_done(action: ModelCall, reply: ModelReply, prices: Prices) -> Attempted:
@@ -45,22 +47,25 @@ def model_done(action: ModelCall, reply: ModelReply, prices: Prices) -> Attempte
     Raises: RemitError `value.invalid` where its usage is below zero: nobody can know its cost.
     """
     used = reply.usage
-    if min(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens) < 0:
+    written = (used.cache_write_1h_tokens, used.cache_write_tokens - used.cache_write_1h_tokens)
+    if min(used.input_tokens, used.output_tokens, used.cache_read_tokens, *written) < 0:
         raise RemitError("value.invalid", "the usage of the reply is below zero")
-    cost = prices.cost(action.request.model, reply.usage)
+    charge = prices.charge(action.request.model, reply.usage)
     try:
         result = canonical.canonical(reply_to_json(reply))
     except RemitError as error:
         shown = Failed(
             code="model.failed", message=f"the reply is not plain JSON: {error.message}", retryable=True
         )
-        return _failure(shown, usage=reply.usage, cost_nano_usd=cost)
+        return _charged(_failure(shown, usage=reply.usage, cost_nano_usd=charge.cost_nano_usd), charge)
     return Attempted(
         state="done",
-        outcome=Done(value=reply, usage=reply.usage, cost_nano_usd=cost),
+        outcome=Done(value=reply, usage=reply.usage, cost_nano_usd=charge.cost_nano_usd),
         result=result,
         usage=reply.usage,
-        cost_nano_usd=cost,
+        cost_nano_usd=charge.cost_nano_usd,
+        saved_nano_usd=charge.saved_nano_usd,
+        assumed=charge.assumed,
     )
 
 
@@ -111,8 +116,10 @@ def effect_failed(error: EffectFailed, action: Action, tool: ToolSpec | None, pr
         return _failure(shown)._replace(exposes=exposes)
     if error.usage is None:
         return _failure(shown, presumed=True)
-    cost = prices.cost(action.request.model, error.usage) if error.usage != NO_USAGE else 0
-    return _failure(shown, usage=error.usage, cost_nano_usd=cost)
+    if error.usage == NO_USAGE:
+        return _failure(shown)
+    charge = prices.charge(action.request.model, error.usage)
+    return _charged(_failure(shown, usage=error.usage, cost_nano_usd=charge.cost_nano_usd), charge)
 
 
 def interrupted(action: Action, tool: ToolSpec | None, code: str, message: str) -> Attempted:
@@ -201,6 +208,10 @@ def _failure(
         cost_nano_usd=cost_nano_usd,
         presumed=presumed,
     )
+
+
+def _charged(attempted: Attempted, charge: Charge) -> Attempted:
+    return replace(attempted, saved_nano_usd=charge.saved_nano_usd, assumed=charge.assumed)
 
 
 def _plain(message: str) -> str:

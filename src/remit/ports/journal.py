@@ -125,8 +125,8 @@ class Completion(NamedTuple):
     """The outcome of an admitted call.
 
     `cost_nano_usd` moves from held to spent at every scope of the admission; the rest of the hold is
-    freed. `presumed`: nobody could confirm the cost, so the whole hold counts as spent. `result` is what a
-    replay returns. `outcome`: the audit record. `exposes`: an untrusted result that the model will see.
+    freed. `presumed`: nobody could confirm the cost, so the whole hold counts as spent. `saved_nano_usd`, `assumed`:
+    as in `Charge`. `result` is what a replay returns. `outcome`: the audit record. `exposes`: an untrusted result that the model will see.
     `ending`: the run ends with this very commit.
     """
 
@@ -139,6 +139,8 @@ class Completion(NamedTuple):
     outcome: bytes
     exposes: bool = False
     presumed: bool = False
+    saved_nano_usd: int = 0
+    assumed: bool = False
     ending: RunEnding | None = None
 
 
@@ -228,17 +230,41 @@ class Balance:
     presumed_nano_usd: int
 
 
+CostDimension: TypeAlias = Literal["day", "tenant", "agent", "run", "model", "tool"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostQuery:
+    """Which calls to add up, by the time of their admission, and by what. Days are those of `timezone`."""
+
+    by: tuple[CostDimension, ...] = ()
+    since_us: int = 0
+    until_us: int | None = None
+    timezone: str = "UTC"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRow:
-    """What the model calls of one UTC day, agent and model cost. `wasted`: of calls that gave no reply."""
+    """What the calls of one group cost, in nano-USD: all model calls, and the tool calls that cost something.
 
-    day: str
-    agent: str
-    model: str
+    `group`: the values of the query's `by`, None where one does not apply (the model of a tool call).
+    `saved`: what the prompt cache saved of the plain input price; below zero where writing it cost more.
+    `wasted`: of calls that gave no result, and of runs that ended without an answer. `presumed`: the part that
+    nobody could confirm. `held`: for calls under way; no part of the cost, nor of `calls`. `repeats`: calls whose
+    content the same run had asked before. `assumed_calls`: of unknown service tier or place, charged at the worst.
+    """
+
+    group: tuple[str | None, ...]
     calls: int
     usage: Usage
     cost_nano_usd: int
+    saved_nano_usd: int
     wasted_nano_usd: int
+    presumed_nano_usd: int
+    held_nano_usd: int
+    repeats: int
+    repeated_nano_usd: int
+    assumed_calls: int
 
 
 class JournalReads(Protocol):
@@ -250,7 +276,7 @@ class JournalReads(Protocol):
     async def approval_for(self, action_digest: str) -> Approval | None: ...
     async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]: ...
     async def balances(self, prefix: str = "") -> Sequence[Balance]: ...
-    async def costs(self, since_us: int = 0) -> Sequence[CostRow]: ...
+    async def costs(self, query: CostQuery) -> Sequence[CostRow]: ...
     async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]: ...
 
 

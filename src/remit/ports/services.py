@@ -34,11 +34,25 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What usage costs, in nano-USD, rounded up.
+
+    `saved`: how much more the same tokens would have cost without a cache; below zero where writing to it cost more
+    than it saved. `assumed`: the service tier or the place that the provider names is not in the price table, so
+    the dearest that is known was charged.
+    """
+
+    cost_nano_usd: int
+    saved_nano_usd: int = 0
+    assumed: bool = False
+
+
 class Prices(Protocol):
     """What models cost."""
 
-    def cost(self, model: str, usage: Usage) -> int:
-        """The price of `usage` in nano-USD, rounded up. Raises: RemitError `price.unknown`."""
+    def charge(self, model: str, usage: Usage) -> Charge:
+        """What `usage` costs. Raises: RemitError `price.unknown`."""
         ...
 
     def worst_cost(self, model: str, input_tokens_max: int, output_tokens_max: int) -> int:

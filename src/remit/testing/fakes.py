@@ -10,7 +10,7 @@ from remit.core.errors import RemitError
 from remit.core.messages import ModelReply, ModelRequest, Text, ToolUse, Usage
 from remit.core.tools import ToolSpec
 from remit.ports.effects import CallContext, EffectFailed
-from remit.ports.services import TelemetryEvent, TextSink
+from remit.ports.services import Charge, TelemetryEvent, TextSink
 
 ToolFunction = Callable[[Json, CallContext], Awaitable[Json]]
 
@@ -110,8 +110,8 @@ class FixedPrices:
     def __init__(self, per_token: Mapping[str, int]) -> None:
         self._per_token = per_token
 
-    def cost(self, model: str, usage: Usage) -> int:
-        return self._price(model) * (usage.prompt_tokens + usage.output_tokens)
+    def charge(self, model: str, usage: Usage) -> Charge:
+        return Charge(cost_nano_usd=self._price(model) * (usage.prompt_tokens + usage.output_tokens))
 
     def worst_cost(self, model: str, input_tokens_max: int, output_tokens_max: int) -> int:
         return self._price(model) * (input_tokens_max + output_tokens_max)

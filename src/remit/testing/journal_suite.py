@@ -23,6 +23,7 @@ from remit.ports.journal import (
     StartRun,
     Window,
 )
+from remit.testing.journal_cost_suite import JournalCostSuite
 from remit.testing.journal_money_suite import JournalMoneySuite
 from remit.testing.journal_outbox_suite import JournalOutboxSuite
 from remit.testing.journal_values import (
@@ -40,7 +41,7 @@ from remit.testing.journal_values import (
 )
 
 
-class JournalSuite(JournalMoneySuite, JournalOutboxSuite):
+class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite):
     """What every journal promises."""
 
     async def test_an_admitted_action_is_in_flight_then_recorded(self, place: JournalPlace) -> None:
@@ -331,18 +332,4 @@ class JournalSuite(JournalMoneySuite, JournalOutboxSuite):
         newest = await journal.audit(AuditQuery(limit=2))
         assert [one.seq for one in newest] == sorted(one.seq for one in newest)
         assert newest[-1].body == late[-1].body
-        await journal.close()
-
-    async def test_model_costs_are_told_by_day_and_agent(self, place: JournalPlace) -> None:
-        journal, clock = await started(place), place.clock
-        for index, state in enumerate(["done", "failed"]):
-            action_id = f"r.1.m{index}"
-            await journal.admit(
-                admission_of(action_id, clock, kind="model", holds=(hold_of(100),), amount_nano_usd=9)
-            )
-            await journal.complete(completion_of(action_id, clock, state=state, cost_nano_usd=8))
-        (row,) = await journal.costs()
-        assert (row.agent, row.calls, row.cost_nano_usd, row.wasted_nano_usd) == ("a", 2, 16, 8)
-        assert row.usage.output_tokens == 4
-        assert list(await journal.costs(clock.now_us() + 1)) == []
         await journal.close()

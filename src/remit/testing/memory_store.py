@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 import orjson
 
 from remit.core import audit as records
+from remit.core import days
 from remit.core.approvals import Approval
 from remit.core.messages import Usage
 from remit.core.outbox import OutboxMessage
 from remit.core.outcomes import OutcomeState
-from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
+from remit.core.runs import WITHOUT_ANSWER, Run, RunEnd, RunRecord, RunStatus
 from remit.ports.journal import (
     Admission,
     AuditEntry,
@@ -21,7 +21,23 @@ from remit.ports.journal import (
     Balance,
     CallRecord,
     Completion,
+    CostDimension,
+    CostQuery,
     CostRow,
+)
+
+NO_COSTS = CostRow(
+    group=(),
+    calls=0,
+    usage=Usage(),
+    cost_nano_usd=0,
+    saved_nano_usd=0,
+    wasted_nano_usd=0,
+    presumed_nano_usd=0,
+    held_nano_usd=0,
+    repeats=0,
+    repeated_nano_usd=0,
+    assumed_calls=0,
 )
 
 
@@ -106,32 +122,8 @@ class MemoryReads:
     async def balances(self, prefix: str = "") -> Sequence[Balance]:
         return [self.store.balances[name] for name in sorted(self.store.balances) if name.startswith(prefix)]
 
-    async def costs(self, since_us: int = 0) -> Sequence[CostRow]:
-        rows: dict[tuple[str, str, str], CostRow] = {}
-        for call in self.store.calls.values():
-            admission, completion = call.admission, call.completion
-            known = completion is not None or call.presumed
-            if not known or admission.kind != "model" or admission.at_us < since_us:
-                continue
-            day = datetime.fromtimestamp(admission.at_us // 1_000_000, UTC).strftime("%Y-%m-%d")
-            key = (day, self.store.runs[admission.run_id].run.agent, admission.resource)
-            row = rows.get(key) or CostRow(
-                day=key[0],
-                agent=key[1],
-                model=key[2],
-                calls=0,
-                usage=Usage(),
-                cost_nano_usd=0,
-                wasted_nano_usd=0,
-            )
-            rows[key] = replace(
-                row,
-                calls=row.calls + 1,
-                usage=row.usage + (Usage() if completion is None else completion.usage),
-                cost_nano_usd=row.cost_nano_usd + call.cost,
-                wasted_nano_usd=row.wasted_nano_usd + (0 if call.state == "done" else call.cost),
-            )
-        return [rows[key] for key in sorted(rows)]
+    async def costs(self, query: CostQuery) -> Sequence[CostRow]:
+        return cost_rows(self.store, query)
 
     async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]:
         return list(reversed(self.store.outbox.values()))[:limit]
@@ -178,3 +170,55 @@ def _call_record(call: StoredCall) -> CallRecord:
         cost_nano_usd=call.cost,
         held_nano_usd=call.held,
     )
+
+
+def cost_rows(store: MemoryStore, query: CostQuery) -> list[CostRow]:
+    """What `JournalReads.costs` promises, call by call."""
+    groups: dict[tuple[str | None, ...], CostRow] = {}
+    asked: set[tuple[str, str, str, str]] = set()
+    until_us = query.until_us
+    for call in store.calls.values():
+        admission, completion = call.admission, call.completion
+        if admission.at_us < query.since_us or (until_us is not None and admission.at_us >= until_us):
+            continue
+        if call.state == "cancelled" or not (admission.kind == "model" or call.cost or call.held):
+            continue
+        group = tuple(_dimension(store, call, dimension, query.timezone) for dimension in query.by)
+        ended = completion is not None or call.presumed > 0
+        content = (admission.run_id, admission.kind, admission.resource, admission.content)
+        repeats = ended and content in asked
+        if ended:
+            asked.add(content)
+        wasted = call.state != "done" or store.runs[admission.run_id].status in WITHOUT_ANSWER
+        row = groups.get(group) or NO_COSTS
+        groups[group] = replace(
+            row,
+            group=group,
+            calls=row.calls + ended,
+            usage=row.usage + (Usage() if completion is None else completion.usage),
+            cost_nano_usd=row.cost_nano_usd + call.cost,
+            saved_nano_usd=row.saved_nano_usd + (0 if completion is None else completion.saved_nano_usd),
+            wasted_nano_usd=row.wasted_nano_usd + (call.cost if wasted else 0),
+            presumed_nano_usd=row.presumed_nano_usd + call.presumed,
+            held_nano_usd=row.held_nano_usd + call.held,
+            repeats=row.repeats + repeats,
+            repeated_nano_usd=row.repeated_nano_usd + (call.cost if repeats else 0),
+            assumed_calls=row.assumed_calls + (completion is not None and completion.assumed),
+        )
+    shown = [row for row in groups.values() if row.calls or row.held_nano_usd]
+    return sorted(shown, key=lambda row: [(value is not None, value or "") for value in row.group])
+
+
+def _dimension(store: MemoryStore, call: StoredCall, dimension: CostDimension, timezone: str) -> str | None:
+    admission = call.admission
+    run = store.runs[admission.run_id].run
+    match dimension:
+        case "day":
+            return days.local_day(timezone, admission.at_us)
+        case "tenant":
+            return run.tenant
+        case "agent":
+            return run.agent
+        case "run":
+            return run.id
+    return admission.resource if admission.kind == dimension else None

@@ -285,7 +285,7 @@ async def test_the_bill_is_the_servers_own_and_agrees_with_the_ledger() -> None:
             bill = (await http.get("/bill")).json()
             assert bill["calls"] == 5
             assert (bill["input_tokens"], bill["output_tokens"]) == (usage.input_tokens, usage.output_tokens)
-            assert bill["cost_nano_usd"] == PriceBook().cost(MODEL, usage)
+            assert bill["cost_nano_usd"] == PriceBook().charge(MODEL, usage).cost_nano_usd
             assert bill["by_model"] == {MODEL: {key: bill[key] for key in bill if key != "by_model"}}
             assert (await http.get("/health")).json() == {"status": "ok"}
             await http.post("/reset")

@@ -48,7 +48,7 @@ SELECT call.id, seq, held, presumed, scopes FROM call JOIN inflight USING (seq)
 WHERE call.id IN (SELECT value FROM json_each(?))
 """
 _NO_LONGER = "DELETE FROM inflight WHERE seq = ?"
-_DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(slots=True)
@@ -224,6 +224,9 @@ def complete_all(
                 cost,
                 completion.exposes,
                 completion.result,
+                completion.saved_nano_usd,
+                cost if completion.presumed else 0,
+                completion.assumed,
             )
         )
         closed.append((seq,))

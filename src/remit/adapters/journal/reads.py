@@ -10,7 +10,7 @@ from remit.core import audit
 from remit.core.actions import Principal, TaskSource
 from remit.core.messages import Usage
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
-from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord, CostRow
+from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord
 
 _RUN = """
 SELECT id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline,
@@ -27,7 +27,7 @@ WHERE call.id > ? AND call.id < ? ORDER BY call.seq
 _TOTALS = """
 SELECT coalesce(sum(call.kind = 'model' AND done.seq IS NOT NULL), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
        coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0),
-       coalesce(sum(coalesce(cost, presumed)), 0)
+       coalesce(sum(coalesce(cost, inflight.presumed)), 0)
 FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq) WHERE call.id > ? AND call.id < ?
 """
 _EXPOSED_BY = """
@@ -35,18 +35,6 @@ SELECT id FROM call JOIN done USING (seq)
 WHERE id > ?1 AND id < ?2 AND exposes
   AND seq < (SELECT max(seq) FROM call WHERE id > ?1 AND id < ?2 AND kind = 'model')
 ORDER BY seq
-"""
-
-_COSTS = """
-SELECT date(call.at / 1000000, 'unixepoch'), run.agent, call.resource, count(*),
-       coalesce(sum(done.input_tokens), 0), coalesce(sum(done.output_tokens), 0),
-       coalesce(sum(done.cache_read_tokens), 0), coalesce(sum(done.cache_write_tokens), 0),
-       sum(coalesce(done.cost, inflight.presumed)),
-       sum(CASE done.state WHEN 'done' THEN 0 ELSE coalesce(done.cost, inflight.presumed) END)
-FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
-JOIN run ON run.id = substr(call.id, 1, instr(call.id, '.') - 1)
-WHERE call.kind = 'model' AND call.at >= ? AND (done.seq IS NOT NULL OR inflight.presumed > 0)
-GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
 
@@ -173,29 +161,3 @@ def balances(connection: sqlite3.Connection, prefix: str) -> Sequence[Balance]:
         Balance(scope=scope, spent_nano_usd=spent, held_nano_usd=held, presumed_nano_usd=presumed)
         for scope, spent, held, presumed in rows
     ]
-
-
-def cost_rows(connection: sqlite3.Connection, since_us: int) -> Sequence[CostRow]:
-    """What model calls cost since a time, by day, agent and model."""
-    rows = []
-    for day, agent, model, count, read, written, cache_read, cache_write, cost, wasted in connection.execute(
-        _COSTS, (since_us,)
-    ):
-        usage = Usage(
-            input_tokens=read,
-            output_tokens=written,
-            cache_read_tokens=cache_read,
-            cache_write_tokens=cache_write,
-        )
-        rows.append(
-            CostRow(
-                day=day,
-                agent=agent,
-                model=model,
-                calls=count,
-                usage=usage,
-                cost_nano_usd=cost,
-                wasted_nano_usd=wasted,
-            )
-        )
-    return rows

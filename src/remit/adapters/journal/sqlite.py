@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from remit.adapters.journal import admission as commits
-from remit.adapters.journal import outbox, reads, runs, schema
+from remit.adapters.journal import costs, outbox, reads, runs, schema
 from remit.adapters.journal.writer import BUSY_TIMEOUT_MS, GroupCommitWriter
 from remit.core.approvals import Approval
 from remit.core.errors import RemitError
@@ -29,6 +29,7 @@ from remit.ports.journal import (
     Balance,
     CallRecord,
     Completion,
+    CostQuery,
     CostRow,
     Misfit,
     Recorded,
@@ -68,8 +69,8 @@ class SqliteReader:
     async def balances(self, prefix: str = "") -> Sequence[Balance]:
         return await self._read(lambda sql: reads.balances(sql, prefix))
 
-    async def costs(self, since_us: int = 0) -> Sequence[CostRow]:
-        return await self._read(lambda sql: reads.cost_rows(sql, since_us))
+    async def costs(self, query: CostQuery) -> Sequence[CostRow]:
+        return await self._read(lambda sql: costs.cost_rows(sql, query))
 
     async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]:
         return await self._read(lambda sql: outbox.newest(sql, limit))

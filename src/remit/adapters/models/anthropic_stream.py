@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from remit.adapters.models import anthropic_wire, failures
@@ -91,12 +92,7 @@ class AnthropicStream:
         except EffectFailed:
             self._billed = None  # nobody knows
             return
-        self._billed = Usage(
-            input_tokens=seen.input_tokens,
-            output_tokens=max(seen.output_tokens, self._request.max_output_tokens),
-            cache_read_tokens=seen.cache_read_tokens,
-            cache_write_tokens=seen.cache_write_tokens,
-        )
+        self._billed = replace(seen, output_tokens=max(seen.output_tokens, self._request.max_output_tokens))
 
     def _open_block(self, event: dict[str, Any]) -> None:
         block = event.get("content_block")

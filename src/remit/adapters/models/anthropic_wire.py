@@ -20,6 +20,7 @@ from remit.adapters.models.replies import (
     plain_fault,
     safe_id,
     safe_name,
+    term,
     tokens,
     tool_args,
 )
@@ -163,9 +164,16 @@ def read_usage(value: Any) -> Usage:
     """The usage of a message. Raises: EffectFailed `model.failed`."""
     if not isinstance(value, dict):
         raise malformed("usage is missing")
+    written = tokens(value, "cache_creation_input_tokens")
+    creation = value.get("cache_creation")
+    written_1h = tokens(creation, "ephemeral_1h_input_tokens") if isinstance(creation, dict) else 0
     return Usage(
         input_tokens=tokens(value, "input_tokens", required=True),
         output_tokens=tokens(value, "output_tokens", required=True),
         cache_read_tokens=tokens(value, "cache_read_input_tokens"),
-        cache_write_tokens=tokens(value, "cache_creation_input_tokens"),
+        # the two are told apart: rather too much than too little
+        cache_write_tokens=max(written, written_1h),
+        cache_write_1h_tokens=written_1h,
+        service_tier=term(value, "service_tier"),
+        inference_geo=term(value, "inference_geo"),
     )

@@ -32,6 +32,7 @@ _CUT_DEPTH = 2 * DEPTH_MAX
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_TERM = re.compile(r"[a-z0-9_-]{1,32}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -106,6 +107,14 @@ def tokens(usage: Mapping[str, Any], name: str, *, required: bool = False) -> in
     if type(count) is not int or not 0 <= count <= TOKENS_MAX:
         raise malformed(f"usage.{name} is not a number of tokens")
     return count
+
+
+def term(usage: Mapping[str, Any], name: str) -> str:
+    """On what terms a call was served, in the provider's word; `unknown` where that is no word, empty where none."""
+    value = usage.get(name)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) and _TERM.fullmatch(value) else "unknown"
 
 
 def check_reply(reply: ModelReply) -> ModelReply:

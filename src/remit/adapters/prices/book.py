@@ -6,23 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from remit.adapters.prices.override import PACKAGED, packaged_prices, read_prices
+from remit.adapters.prices.override import packaged_prices, read_prices
 from remit.adapters.prices.rates import Rates
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
-from remit.ports.services import Clock
+from remit.ports.services import Charge, Clock
 
 _MINUTE_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceExplanation:
-    """The rates of a model, the worst that a hold assumes, and where they come from."""
+    """The rates of a model, the worst that a hold assumes, and where they come from.
+
+    `source`: file and line, or the table's name and version. `since`: the day of a dated price, where it has one.
+    """
 
     model: str
     rates: Rates
     worst: Rates
     source: str
+    since: str | None = None
 
 
 class PriceBook:
@@ -36,19 +40,19 @@ class PriceBook:
         self._clock = clock
         self._listed: dict[str, PriceExplanation] = {}
         self._looked_up: dict[tuple[str, int], PriceExplanation | None] = {}
-        self._list(packaged_prices(), PACKAGED)
+        self._list(packaged_prices())
         if override_path is not None:
-            self._list(read_prices(override_path), str(override_path))
+            self._list(read_prices(override_path))
 
-    def cost(self, model: str, usage: Usage) -> int:
-        """The price of `usage` in nano-USD, rounded up once. Raises: RemitError `price.unknown`."""
-        return self.explain(model).rates.cost(usage)
+    def charge(self, model: str, usage: Usage) -> Charge:
+        """What `usage` costs, rounded up once. Raises: RemitError `price.unknown`."""
+        return self.explain(model).rates.charge(usage)
 
     def worst_cost(self, model: str, input_tokens_max: int, output_tokens_max: int) -> int:
         """The most that a call within the bounds can cost, in nano-USD.
 
         Every input token is counted at the dearest rate that can apply to it (a one-hour cache write)
-        and at the dearest tier within reach. Raises: RemitError `price.unknown`.
+        and at the dearest tier within reach, of the dearest service tier and place. Raises: RemitError `price.unknown`.
         """
         return self.explain(model).worst.worst_cost(input_tokens_max, output_tokens_max)
 
@@ -59,9 +63,16 @@ class PriceBook:
             raise RemitError("price.unknown", f"there is no price for the model {model!r}")
         return found
 
-    def _list(self, rates: Mapping[str, Rates], source: str) -> None:
-        for model, each in rates.items():
-            self._listed[model] = PriceExplanation(model=model, rates=each, worst=each, source=source)
+    def models(self) -> frozenset[str]:
+        """The names that are listed; a table's pattern may know more names of the same model."""
+        # imported only when asked for, as below
+        from remit.adapters.prices import public_table  # noqa: PLC0415
+
+        return frozenset(self._listed) | public_table.models()
+
+    def _list(self, rates: Mapping[str, tuple[Rates, str]]) -> None:
+        for model, (each, source) in rates.items():
+            self._listed[model] = PriceExplanation(model=model, rates=each, worst=each.worst, source=source)
 
     def _look_up(self, model: str) -> PriceExplanation | None:
         at_us = None if self._clock is None else self._clock.now_us()
@@ -80,4 +91,6 @@ class PriceBook:
         found = public_table.find(model, at_us)
         if found is None:
             return None
-        return PriceExplanation(model=model, rates=found[0], worst=found[1], source=public_table.source())
+        rates, worst, since = found
+        source = public_table.source()
+        return PriceExplanation(model=model, rates=rates, worst=worst.worst, source=source, since=since)

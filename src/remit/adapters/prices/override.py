@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from remit.adapters.prices.rates import Rates, Tier, rate
+from remit.adapters.prices.rates import Rates, Tier, geo_percents, rate
 from remit.core.errors import RemitError
 from remit.governance import source
 from remit.governance.source import ConfigErrors, Document
+from remit.governance.source import Path as Keys
 
 PACKAGED = "prices.yaml"
 
@@ -44,8 +45,17 @@ class _Tier(_Prices):
     above_input_tokens: int = Field(ge=0, strict=True)
 
 
-class _Model(_Prices):
+class _ServiceTier(_Prices):
     long_context: list[_Tier] = []
+
+
+_Word = Annotated[str, Field(pattern="^[a-z0-9_-]{1,32}$")]
+_Percent = Annotated[int, Field(ge=0, le=1000, strict=True, description="percent on top of every rate")]
+
+
+class _Model(_ServiceTier):
+    service_tiers: dict[_Word, _ServiceTier] = {}
+    geo_surcharge_percent: dict[_Word, _Percent] | None = None
 
 
 class _File(BaseModel):
@@ -54,8 +64,8 @@ class _File(BaseModel):
     models: dict[str, _Model]
 
 
-def read_prices(path: Path) -> Mapping[str, Rates]:
-    """The rates in the price file at `path`, by model.
+def read_prices(path: Path) -> Mapping[str, tuple[Rates, str]]:
+    """The rates in the price file at `path` and the line where they stand, by model.
 
     Raises: ConfigErrors, with everything that is wrong; RemitError `config.missing`, `config.syntax`.
     """
@@ -69,31 +79,49 @@ def read_prices(path: Path) -> Mapping[str, Rates]:
         raise RemitError("config.syntax", f"{path} is not UTF-8 text", cause=str(error)) from error
 
 
-def packaged_prices() -> Mapping[str, Rates]:
-    """The rates that come with this package, by model."""
+def packaged_prices() -> Mapping[str, tuple[Rates, str]]:
+    """The rates that come with this package and the line where they stand, by model."""
     return _compile(files(__package__).joinpath(PACKAGED).read_text(encoding="utf-8"), PACKAGED)
 
 
-def _compile(text: str, name: str) -> Mapping[str, Rates]:
+def _compile(text: str, name: str) -> Mapping[str, tuple[Rates, str]]:
     document = source.read(text, name)
     try:
         file = _File.model_validate(document.value)
     except ValidationError as error:
         raise source.schema_errors(document, _File, error) from None
-    return {model: _rates(document, model, prices) for model, prices in file.models.items()}
+    return {
+        model: (_rates(document, model, prices), document.place(("models", model)))
+        for model, prices in file.models.items()
+    }
 
 
 def _rates(document: Document, name: str, model: _Model) -> Rates:
-    tiers = [_tier(-1, model)]
-    for index, long in enumerate(model.long_context):
+    path = ("models", name)
+    surcharges = model.geo_surcharge_percent
+    return Rates(
+        tiers=_tiers(document, path, model),
+        service_tiers={
+            tier: _tiers(document, (*path, "service_tiers", tier), prices)
+            for tier, prices in model.service_tiers.items()
+        },
+        geo_percents=geo_percents(name)
+        if surcharges is None
+        else {place: 100 + percent for place, percent in surcharges.items()},
+    )
+
+
+def _tiers(document: Document, path: Keys, prices: _ServiceTier) -> tuple[Tier, ...]:
+    tiers = [_tier(-1, prices)]
+    for index, long in enumerate(prices.long_context):
         if long.above_input_tokens <= tiers[-1].above_input_tokens:
-            path = ("models", name, "long_context", index)
             message = "above_input_tokens must be more than that of the tier before"
+            where: Keys = (*path, "long_context", index)
             raise ConfigErrors(
-                [document.error(path, "config.out_of_range", message, "put the tiers in order")]
+                [document.error(where, "config.out_of_range", message, "put the tiers in order")]
             )
         tiers.append(_tier(long.above_input_tokens, long))
-    return Rates(tiers=tuple(tiers))
+    return tuple(tiers)
 
 
 def _tier(above: int, prices: _Prices) -> Tier:

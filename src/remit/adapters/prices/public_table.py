@@ -6,15 +6,16 @@ Imported on first need alone: it takes 0.3 s.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
 
 from genai_prices import Usage, calc_price
-from genai_prices.types import ConditionalPrice, ModelPrice, TieredPrices
+from genai_prices.data import providers
+from genai_prices.types import ModelPrice, TieredPrices
 
-from remit.adapters.prices.rates import Rates, Tier, dearest, rate
+from remit.adapters.prices.rates import STANDARD_TIERS, Rates, Tier, dearest, geo_percents, rate
 
 SETTLING_S = 3600
 """How long after a hold a call may be settled: worst costs cover a change of price within it."""
@@ -25,36 +26,62 @@ def source() -> str:
     return f"genai-prices {version('genai-prices')}"
 
 
-def find(model: str, at_us: int | None) -> tuple[Rates, Rates] | None:
-    """The rates of `model` at `at_us` and the worst that can apply soon after; None where it has none.
+def models() -> frozenset[str]:
+    """The names of the models in the table that have a price, of the providers whose protocols we speak."""
+    return frozenset(
+        info.id
+        for provider in providers
+        if provider.id in ("anthropic", "openai")
+        for info in provider.models
+    )
 
-    Without a time, the dearest of its dated prices stand in for both. A model without a price for input
-    or output tokens, or with zero for both, counts as one without rates.
+
+def find(model: str, at_us: int | None) -> tuple[Rates, Rates, str | None] | None:
+    """The rates of `model` at `at_us`, the worst that can apply soon after, and the day from which they hold.
+
+    None where it has none. Without a time, the dearest of its dated prices stand in for both. A model without a
+    price for input or output tokens, or with zero for both, counts as one without rates.
     """
     try:
         info = calc_price(Usage(input_tokens=0, output_tokens=0), model).model
     except (LookupError, ValueError):
         return None
-    prices: Any = info.prices
-    if isinstance(prices, ModelPrice):
-        only = _rates(prices)
-        return None if only is None else (only, only)
     if at_us is None:
-        known = _known([_rates(each.prices) for each in prices])
-        return None if known is None else (known, known)
+        known = _known([_rates(model, info, moment) for moment in _moments(info)])
+        return None if known is None else (known, known, None)
     now = datetime.fromtimestamp(at_us / 1e6, UTC)
-    current = _rates(info.get_prices(now))
-    soon = _known([current, _rates(info.get_prices(now + timedelta(seconds=SETTLING_S))), *_by_hour(prices)])
-    return None if current is None or soon is None else (current, soon)
+    current = _rates(model, info, now)
+    soon = [now + timedelta(seconds=SETTLING_S), *_by_hour(info, now)]
+    worst = _known([current, *(_rates(model, info, moment) for moment in soon)])
+    if current is None or worst is None:
+        return None
+    return current, worst, _since(info, now)
 
 
-def _by_hour(prices: Sequence[ConditionalPrice]) -> list[Rates | None]:
+def _constraints(info: Any) -> list[Any]:
+    dated = [*(() if isinstance(info.prices, ModelPrice) else info.prices), *(info.price_variants or ())]
+    return [each.constraint for each in dated if each.constraint is not None]
+
+
+def _moments(info: Any) -> list[datetime]:
+    """A moment of every price that the model has or had."""
+    starts = [one for one in _constraints(info) if hasattr(one, "start_date")]
+    first = datetime(1970, 1, 1, tzinfo=UTC)
+    days = [first, *(datetime.combine(one.start_date, time(), UTC) for one in starts)]
+    return [moment for day in days for moment in (day, *_by_hour(info, day))]
+
+
+def _by_hour(info: Any, now: datetime) -> list[datetime]:
     # A price that depends on the time of day may begin and end between hold and settlement.
-    return [
-        _rates(each.prices)
-        for each in prices
-        if each.constraint is not None and hasattr(each.constraint, "start_time")
-    ]
+    hours = [one for one in _constraints(info) if hasattr(one, "start_time")]
+    times = [moment for one in hours for moment in (one.start_time, one.end_time)]
+    return [datetime.combine(now.date(), moment, moment.tzinfo or UTC) for moment in times]
+
+
+def _since(info: Any, now: datetime) -> str | None:
+    days = [one.start_date for one in _constraints(info) if hasattr(one, "start_date")]
+    begun = [day for day in days if day <= now.date()]
+    return max(begun).isoformat() if begun else None
 
 
 def _known(rates: Sequence[Rates | None]) -> Rates | None:
@@ -62,7 +89,21 @@ def _known(rates: Sequence[Rates | None]) -> Rates | None:
     return dearest(known) if len(known) == len(rates) and known else None
 
 
-def _rates(prices: ModelPrice) -> Rates | None:
+def _rates(model: str, info: Any, moment: datetime) -> Rates | None:
+    tiers = _tiers(info.get_prices(moment))
+    if tiers is None:
+        return None
+    variants = {}
+    for variant in info.price_variants or ():
+        # `speed` is asked for by the request alone, and no request of ours does
+        name = variant.when.get("service_tier") or variant.when.get("processing", "")
+        if name and name not in STANDARD_TIERS and len(variant.when) == 1:
+            variants[name] = _tiers(info.get_prices(moment, dict(variant.when)))
+    known = {name: found for name, found in variants.items() if found is not None}
+    return Rates(tiers=tiers, service_tiers=known, geo_percents=geo_percents(model))
+
+
+def _tiers(prices: ModelPrice) -> tuple[Tier, ...] | None:
     if prices.input_mtok is None or prices.output_mtok is None:
         return None
     keys = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
@@ -71,9 +112,7 @@ def _rates(prices: ModelPrice) -> Rates | None:
         {tier.start for value in values if isinstance(value, TieredPrices) for tier in value.tiers}
     )
     tiers = tuple(_tier(start, [_at(value, start) for value in values]) for start in (-1, *starts))
-    if all(tier.input == 0 and tier.output == 0 for tier in tiers):
-        return None
-    return Rates(tiers=tiers)
+    return None if all(tier.input == 0 and tier.output == 0 for tier in tiers) else tiers
 
 
 def _tier(start: int, usd: list[Decimal | None]) -> Tier:
