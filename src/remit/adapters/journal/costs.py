@@ -29,26 +29,28 @@ _GROUPS: Mapping[CostDimension, str] = MappingProxyType(
 # the content repeat nothing. A call without an outcome has no tokens; one that is presumed spent has a cost.
 _COSTS = """
 WITH counted AS (
-    SELECT call.seq, substr(call.id, 1, instr(call.id, '.') - 1) AS run_id, kind, resource, content, call.at,
+    SELECT call.seq, substr(call.id, 1, instr(call.id, '.') - 1) AS run_id, kind, resource, call.at,
            state, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, saved, assumed,
            coalesce(cost, inflight.presumed) AS cost, coalesce(done.presumed, inflight.presumed) AS presumed,
            coalesce(inflight.held, 0) AS held,
-           done.seq IS NOT NULL OR inflight.presumed > 0 AS ended
+           done.seq IS NOT NULL OR inflight.presumed > 0 AS ended,
+           CASE WHEN content != x'' AND (done.seq IS NOT NULL OR inflight.presumed > 0) THEN content END AS content
     FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
     WHERE call.at >= :since AND call.at < :until AND state IS NOT 'cancelled'
           AND (kind = 'model' OR coalesce(cost, inflight.presumed + inflight.held) > 0)
-), placed AS (
-    SELECT *, CASE WHEN ended AND content != x'' THEN
-        row_number() OVER (PARTITION BY run_id, kind, resource, content, ended ORDER BY seq) > 1
-    ELSE 0 END AS repeats
-    FROM counted
+), repeated AS (
+    SELECT seq FROM (
+        SELECT seq, row_number() OVER (PARTITION BY run_id, content, resource ORDER BY seq) AS place
+        FROM counted WHERE content IS NOT NULL
+    ) WHERE place > 1
 )
 SELECT sum(ended), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
        sum(cost), sum(saved),
        sum(CASE WHEN state IS 'done' AND status NOT IN ({without_answer})
            THEN 0 ELSE cost END),
-       sum(presumed), sum(held), sum(repeats), sum(repeats * cost), sum(assumed){groups}
-FROM placed JOIN run ON run.id = run_id
+       sum(presumed), sum(held), sum(counted.seq IN repeated),
+       sum(CASE WHEN counted.seq IN repeated THEN cost END), sum(assumed){groups}
+FROM counted JOIN run ON run.id = run_id
 {group_by}
 """
 
