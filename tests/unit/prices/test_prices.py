@@ -73,7 +73,8 @@ def test_the_model_of_the_governance_file_has_its_price() -> None:
     assert cost_of(BOOK, SONNET, Usage(output_tokens=1_000_000)) == 15_000_000_000
     assert cost_of(BOOK, SONNET, Usage(cache_read_tokens=1_000_000)) == 300_000_000
     assert cost_of(BOOK, SONNET, Usage(cache_write_tokens=1_000_000)) == 3_750_000_000
-    assert BOOK.worst_cost(SONNET, 1_000_000, 0) == 6_600_000_000  # a one-hour cache write, in a place of choice
+    # a one-hour cache write, in a place of choice
+    assert BOOK.worst_cost(SONNET, 1_000_000, 0) == 6_600_000_000
     assert BOOK.explain(SONNET).source == "prices.yaml:4"
 
 
