@@ -112,7 +112,9 @@ async def test_a_reply_is_translated_with_its_usage() -> None:
             "output_tokens": 20,
             "cache_read_input_tokens": 30,
             "cache_creation_input_tokens": 40,
-            "service_tier": "standard",
+            "cache_creation": {"ephemeral_5m_input_tokens": 25, "ephemeral_1h_input_tokens": 15},
+            "service_tier": "priority",
+            "inference_geo": "us",
         },
     }
     reply = await ask(answering(200, body))
@@ -123,7 +125,15 @@ async def test_a_reply_is_translated_with_its_usage() -> None:
             ToolUse(id="toolu_1", name="search_kb", args={"query": "x"}),
         ),
         stop="tool_use",
-        usage=Usage(input_tokens=10, output_tokens=20, cache_read_tokens=30, cache_write_tokens=40),
+        usage=Usage(
+            input_tokens=10,
+            output_tokens=20,
+            cache_read_tokens=30,
+            cache_write_tokens=40,
+            cache_write_1h_tokens=15,
+            service_tier="priority",
+            inference_geo="us",
+        ),
         model=MODEL,
     )
 

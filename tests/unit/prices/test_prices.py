@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 
@@ -19,13 +20,31 @@ from remit.adapters.prices.rates import dearest
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
 from remit.governance.source import ConfigErrors
+from remit.ports.services import Charge
 
 SONNET = "claude-sonnet-4-20260514"
 NO_DATES = ("claude-sonnet-4-5", "claude-haiku-5-5", "gpt-5.4", "gpt-6-sol", "gpt-4o", "claude-opus-4-1")
 tokens = st.integers(0, 2_000_000)
-usages = st.builds(
-    Usage, input_tokens=tokens, output_tokens=tokens, cache_read_tokens=tokens, cache_write_tokens=tokens
-)
+TIERS = ("", "standard", "default", "priority", "flex", "batch", "fast", "scale", "unknown")
+GEOS = ("", "global", "not_available", "us", "eu", "mars")
+
+
+@st.composite
+def usages_on(draw: st.DrawFn, tiers: tuple[str, ...], geos: tuple[str, ...]) -> Usage:
+    written = draw(tokens)
+    return Usage(
+        input_tokens=draw(tokens),
+        output_tokens=draw(tokens),
+        cache_read_tokens=draw(tokens),
+        cache_write_tokens=written,
+        cache_write_1h_tokens=draw(st.integers(0, written)),
+        service_tier=draw(st.sampled_from(tiers)),
+        inference_geo=draw(st.sampled_from(geos)),
+    )
+
+
+usages = usages_on(("",), ("",))
+on_any_terms = usages_on(TIERS, GEOS)
 
 
 @dataclass
@@ -43,6 +62,8 @@ class FixedClock:
 
 
 BOOK = PriceBook(None)
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+BOOK_NOW = PriceBook(None, FixedClock(int(NOW.timestamp()) * 1_000_000))
 
 
 def cost_of(book: PriceBook, model: str, usage: Usage) -> int:
@@ -50,21 +71,30 @@ def cost_of(book: PriceBook, model: str, usage: Usage) -> int:
 
 
 @st.composite
-def rates(draw: st.DrawFn) -> Rates:
+def tiers_of_a_model(draw: st.DrawFn) -> tuple[Tier, ...]:
     starts = sorted(draw(st.sets(st.integers(0, 2_000_000), max_size=3)))
     cents = st.integers(0, 10**12)
-    return Rates(
-        tiers=tuple(
-            Tier(
-                above_input_tokens=start,
-                input=draw(cents),
-                output=draw(cents),
-                cache_read=draw(cents),
-                cache_write=draw(cents),
-                cache_write_1h=draw(cents),
-            )
-            for start in (-1, *starts)
+    return tuple(
+        Tier(
+            above_input_tokens=start,
+            input=draw(cents),
+            output=draw(cents),
+            cache_read=draw(cents),
+            cache_write=draw(cents),
+            cache_write_1h=draw(cents),
         )
+        for start in (-1, *starts)
+    )
+
+
+@st.composite
+def rates(draw: st.DrawFn) -> Rates:
+    names = draw(st.sets(st.sampled_from(("priority", "flex", "batch")), max_size=2))
+    places = draw(st.sets(st.sampled_from(("us", "eu")), max_size=2))
+    return Rates(
+        tiers=draw(tiers_of_a_model()),
+        service_tiers={name: draw(tiers_of_a_model()) for name in sorted(names)},
+        geo_percents={place: 100 + draw(st.integers(0, 50)) for place in sorted(places)},
     )
 
 
@@ -101,14 +131,14 @@ def test_what_has_no_price_is_refused_and_named(model: str) -> None:
         assert repr(model) in caught.value.message
 
 
-@given(usage=usages, model=st.sampled_from([SONNET, *NO_DATES]))
+@given(usage=on_any_terms, model=st.sampled_from([SONNET, *NO_DATES]))
 @settings(max_examples=60, deadline=None)
 def test_no_cost_is_above_the_worst_cost_of_its_bounds(usage: Usage, model: str) -> None:
     cost = cost_of(BOOK, model, usage)
     assert 0 <= cost <= BOOK.worst_cost(model, usage.prompt_tokens, usage.output_tokens)
 
 
-@given(table=rates(), usage=usages, more_in=tokens, more_out=tokens)
+@given(table=rates(), usage=on_any_terms, more_in=tokens, more_out=tokens)
 @settings(max_examples=100)
 def test_worst_cost_bounds_every_call_within_it_and_grows_with_its_bounds(
     table: Rates, usage: Usage, more_in: int, more_out: int
@@ -134,6 +164,7 @@ def test_the_public_tables_own_arithmetic_gives_the_same(usage: Usage, model: st
             output_tokens=usage.output_tokens,
             cache_read_tokens=usage.cache_read_tokens,
             cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
         ),
         model,
     ).total_price
@@ -141,11 +172,103 @@ def test_the_public_tables_own_arithmetic_gives_the_same(usage: Usage, model: st
     assert cost_of(BOOK, model, usage) == nano
 
 
-@given(tables=st.lists(rates(), min_size=1, max_size=3), usage=usages)
+@given(tables=st.lists(rates(), min_size=1, max_size=3), usage=on_any_terms)
 @settings(max_examples=60)
 def test_the_dearest_rates_are_never_below_any_of_theirs(tables: list[Rates], usage: Usage) -> None:
     top = dearest(tuple(tables))
     assert all(top.charge(usage).cost_nano_usd >= each.charge(usage).cost_nano_usd for each in tables)
+
+
+@given(table=rates(), usage=usages, tier=st.sampled_from(TIERS), geo=st.sampled_from(GEOS))
+@settings(max_examples=100)
+def test_what_is_not_in_the_table_is_never_the_cheap_one_and_is_marked(
+    table: Rates, usage: Usage, tier: str, geo: str
+) -> None:
+    charged = table.charge(replace(usage, service_tier=tier, inference_geo=geo))
+    known_tier = tier in ("", "standard", "default", *table.service_tiers)
+    known_geo = geo in ("", "global", "not_available", *table.geo_percents)
+    assert charged.assumed is not (known_tier and known_geo)
+    if not known_tier:
+        for name in ("", *table.service_tiers):
+            at_known = table.charge(replace(usage, service_tier=name, inference_geo=geo))
+            assert charged.cost_nano_usd >= at_known.cost_nano_usd
+    if not known_geo:
+        for place in ("", *table.geo_percents):
+            at_known = table.charge(replace(usage, service_tier=tier, inference_geo=place))
+            assert charged.cost_nano_usd >= at_known.cost_nano_usd
+
+
+@given(table=rates(), usage=on_any_terms)
+@settings(max_examples=100)
+def test_what_the_cache_saved_is_against_the_plain_input_price(table: Rates, usage: Usage) -> None:
+    plain = replace(
+        usage,
+        input_tokens=usage.prompt_tokens,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        cache_write_1h_tokens=0,
+    )
+    charged, without = table.charge(usage), table.charge(plain)
+    assert charged.cost_nano_usd + charged.saved_nano_usd == without.cost_nano_usd
+    assert without.saved_nano_usd == 0
+
+
+def test_surcharges_are_those_of_the_providers() -> None:
+    plain = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
+    for model, geo in (("claude-haiku-4-5", "us"), ("gpt-5.4", "eu"), (SONNET, "us")):
+        at_home = BOOK_NOW.charge(model, plain)
+        there = BOOK_NOW.charge(model, replace(plain, inference_geo=geo))
+        assert there.cost_nano_usd * 10 == at_home.cost_nano_usd * 11
+        assert not there.assumed
+        assert BOOK_NOW.charge(model, replace(plain, inference_geo="mars")).assumed
+    for model in ("claude-haiku-4-5", "gpt-5.4"):
+        batch = BOOK_NOW.charge(model, replace(plain, service_tier="batch"))
+        assert (batch.cost_nano_usd * 2, batch.assumed) == (
+            BOOK_NOW.charge(model, plain).cost_nano_usd,
+            False,
+        )
+    hour = Usage(cache_write_tokens=1_000_000, cache_write_1h_tokens=1_000_000)
+    assert BOOK_NOW.charge(SONNET, hour) == Charge(cost_nano_usd=6_000_000_000, saved_nano_usd=-3_000_000_000)
+    assert BOOK_NOW.charge(
+        SONNET, replace(hour, service_tier="priority")
+    ).assumed  # sold by contract, not listed
+
+
+@given(
+    usage=usages, tier=st.sampled_from(("priority", "flex")), model=st.sampled_from(("gpt-5.4", "gpt-5.2"))
+)
+@settings(max_examples=40, deadline=None)
+def test_the_public_table_s_own_service_tiers_are_ours(usage: Usage, tier: str, model: str) -> None:
+    theirs = calc_price(
+        TableUsage(
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        ),
+        model,
+        genai_request_timestamp=NOW,
+        price_context={"service_tier": tier},
+    ).total_price
+    charged = BOOK_NOW.charge(model, replace(usage, service_tier=tier))
+    assert not charged.assumed
+    assert charged.cost_nano_usd == int((theirs * 10**9).to_integral_value(rounding=ROUND_CEILING))
+
+
+def test_the_override_file_may_have_terms_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "models:\n  claude-x:\n    input: 2\n    output: 4\n    geo_surcharge_percent: {us: 25}\n"
+        "    service_tiers:\n      priority: {input: 3, output: 6}\n"
+        "  claude-y: {input: 2, output: 4, geo_surcharge_percent: {}}\n"
+    )
+    book = PriceBook(path)
+    million = Usage(input_tokens=1_000_000, service_tier="priority", inference_geo="us")
+    assert book.charge("claude-x", million) == Charge(cost_nano_usd=3_750_000_000)
+    assert book.worst_cost("claude-x", 1_000_000, 0) == 3_750_000_000
+    assert book.charge("claude-y", million) == Charge(cost_nano_usd=2_000_000_000, assumed=True)
+    assert book.worst_cost("claude-y", 1_000_000, 0) == 2_000_000_000
 
 
 def test_a_dated_price_holds_from_its_day_and_the_hold_covers_a_change_soon_after() -> None:

@@ -120,7 +120,7 @@ def read_completion(value: dict[str, Any], requested_model: str) -> ModelReply:
     """The reply that the parsed completion `value` is. Raises: EffectFailed as `read_reply`."""
     if value.get("error"):  # some servers answer 200 with an error
         raise failures.of_event(value, None)
-    usage = openai_parts.usage_of(value.get("usage"), _USAGE)
+    usage = openai_parts.usage_of(value, _USAGE)
     match value.get("choices"):
         case [{"message": dict(message), "finish_reason": str(finish)}, *_] if finish in _STOPS:
             parts = tuple(_read_message(message, usage))
@@ -169,6 +169,7 @@ class ChatStream:
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
         self._model: Any = None
+        self._service_tier: Any = None
         self._is_ended = False
 
     @property
@@ -190,6 +191,7 @@ class ChatStream:
         if event.get("error"):
             raise failures.of_event(event, None)
         self._model = self._model or event.get("model")
+        self._service_tier = event.get("service_tier") or self._service_tier
         usage = event.get("usage")
         self._usage = usage if isinstance(usage, dict) else self._usage
         match event.get("choices"):
@@ -243,7 +245,12 @@ class ChatStream:
         calls = [call.whole() for _, call in sorted(self._calls.items())]
         message = {field: "".join(pieces) for field, pieces in self._texts.items()}
         choice = {"message": {**message, "tool_calls": calls}, "finish_reason": self._finish}
-        completion = {"model": self._model, "choices": [choice], "usage": self._usage}
+        completion = {
+            "model": self._model,
+            "choices": [choice],
+            "usage": self._usage,
+            "service_tier": self._service_tier,
+        }
         reply = read_completion(completion, self._request.model)
         self._relay.finish(reply.text)
         return reply

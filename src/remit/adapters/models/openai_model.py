@@ -12,8 +12,9 @@ from remit.adapters.models.exchange import Dialect
 from remit.adapters.models.loading import load
 from remit.adapters.models.openai_parts import PROVIDER
 from remit.adapters.models.provider import DEFAULT_TIMEOUT_S, Endpoint, QuotaWatch
-from remit.core.messages import ModelReply, ModelRequest
+from remit.core.messages import ModelReply, ModelRequest, Usage
 from remit.core.quota import Quota
+from remit.ports.effects import EffectFailed
 from remit.ports.services import TextSink
 
 if TYPE_CHECKING:
@@ -79,9 +80,20 @@ class OpenAIModel:
             await self.warm()
             client = self._connect()
         asked = replace(request, model=request.model.removeprefix(self._options.prefix))
-        if self._options.protocol == "chat":
-            return await client.chat(_CHAT.exchange(asked, on_text))
-        return await client.respond(_RESPONSES.exchange(asked, on_text))
+        try:
+            if self._options.protocol == "chat":
+                reply = await client.chat(_CHAT.exchange(asked, on_text))
+            else:
+                reply = await client.respond(_RESPONSES.exchange(asked, on_text))
+        except EffectFailed as error:
+            error.usage = None if error.usage is None else self._placed(error.usage)
+            raise
+        return replace(reply, usage=self._placed(reply.usage))
+
+    def _placed(self, usage: Usage) -> Usage:
+        """`usage` with the place that costs a surcharge: the address says it, no reply does."""
+        region = self._endpoint.region
+        return replace(usage, inference_geo=region) if region else usage
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from remit.adapters.models.replies import args_object, malformed, tokens
+from remit.adapters.models.replies import args_object, malformed, term, tokens
 from remit.core.messages import Attachment, ToolOffer, ToolUse, Usage
 
 PROVIDER = "openai"
@@ -40,12 +40,13 @@ def file_name(attachment: Attachment) -> str:
     return attachment.name or "attachment.pdf"
 
 
-def usage_of(value: Any, names: tuple[str, str, str]) -> Usage:
-    """The usage whose fields for input, its details and output are called `names`.
+def usage_of(response: Mapping[str, Any], names: tuple[str, str, str]) -> Usage:
+    """The usage in `response`, whose fields for input, its details and output are called `names`.
 
     The provider's input includes what was cached; ours does not. Its output includes reasoning.
     Raises: EffectFailed `model.failed`.
     """
+    value = response.get("usage")
     if not isinstance(value, dict):
         raise malformed("usage is missing")
     input_name, details_name, output_name = names
@@ -62,4 +63,5 @@ def usage_of(value: Any, names: tuple[str, str, str]) -> Usage:
         output_tokens=tokens(value, output_name, required=True),
         cache_read_tokens=cached,
         cache_write_tokens=written,
+        service_tier=term(response, "service_tier"),
     )

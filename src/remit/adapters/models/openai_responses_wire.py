@@ -139,7 +139,7 @@ def read_response(value: Any, requested_model: str) -> ModelReply:
         raise malformed("the response is not an object")
     if value.get("status") in ("failed", "cancelled"):
         raise failures.of_event(value.get("error"), _billed(value))
-    usage = openai_parts.usage_of(value.get("usage"), _USAGE)
+    usage = openai_parts.usage_of(value, _USAGE)
     output = value.get("output")
     if not isinstance(output, list):
         raise malformed("output is not a list", usage)
@@ -157,7 +157,7 @@ def read_response(value: Any, requested_model: str) -> ModelReply:
 
 def _billed(value: dict[str, Any]) -> Usage | None:
     try:
-        return openai_parts.usage_of(value.get("usage"), _USAGE)
+        return openai_parts.usage_of(value, _USAGE)
     except EffectFailed:
         return None
 

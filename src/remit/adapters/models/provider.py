@@ -31,6 +31,12 @@ class Endpoint:
         host = urlsplit(self.base_url or "").hostname or ""
         return host in ("localhost", "127.0.0.1", "::1")
 
+    @property
+    def region(self) -> str:
+        """Where OpenAI serves the calls by its address, such as `eu`; empty where anywhere."""
+        host = urlsplit(self.base_url or "").hostname or ""
+        return host.removesuffix(".api.openai.com") if host.endswith(".api.openai.com") else ""
+
     def __repr__(self) -> str:
         return f"Endpoint(base_url={self.base_url!r}, timeout_s={self.timeout_s!r})"
 
