@@ -211,7 +211,7 @@ def _failure(
 
 
 def _charged(attempted: Attempted, charge: Charge) -> Attempted:
-    return replace(attempted, saved_nano_usd=charge.saved_nano_usd, assumed=charge.assumed)
+    return attempted._replace(saved_nano_usd=charge.saved_nano_usd, assumed=charge.assumed)
 
 
 def _plain(message: str) -> str:

@@ -139,7 +139,7 @@ class MemoryJournal(MemoryReads):
         call.cost = bound if completion.presumed else completion.cost_nano_usd
         store.audit.append(completion.outcome)
         if call.admission.holds and call.cost > bound:
-            over: audit.Fields = {"run": call.admission.run_id}
+            over: records.Fields = {"run": call.admission.run_id}
             store.audit.append(records.record("overrun", completion.at_us, over))
         alerts = self._settle(call, bound if completion.presumed else 0, completion.at_us)
         ended = False
@@ -169,7 +169,7 @@ class MemoryJournal(MemoryReads):
                 message = alert.message(at_us)
                 if message.topic in self.store.topics:
                     self.store.outbox[message.id] = message
-                fields: audit.Fields = {"scope": hold.scope}
+                fields: records.Fields = {"scope": hold.scope}
                 self.store.audit.append(records.record("alert", at_us, fields))
         return alerts
 
@@ -248,7 +248,7 @@ class MemoryJournal(MemoryReads):
             for stored in left:
                 status: RunStatus = "failed" if stored.status == "running" else "cancelled"
                 end = RunEnd(status=status, code="run.interrupted", message="the process that ran it ended")
-                fields: audit.Fields = {"run": stored.run.id, "code": end.code}
+                fields: records.Fields = {"run": stored.run.id, "code": end.code}
                 ending = RunEnding(end=end, audit=records.record("run.ended", at_us, fields))
                 self._end(stored.run.id, ending, at_us)
             return tuple(stored.run.id for stored in left)

@@ -23,7 +23,7 @@ class BatchOptions:
     """`capacity` items may wait; a write follows the one before after `interval_s` seconds at the soonest."""
 
     capacity: int = 20_000
-    interval_s: float = 0.05
+    interval_s: float = 0.25
     close_timeout_s: float = 10.0
 
 

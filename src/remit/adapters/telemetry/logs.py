@@ -1,6 +1,6 @@
 """The log: one JSON object a line, made by orjson, in a thread of its own.
 
-Promises: `emit` neither waits nor raises; a line is written whole or not at all, some 50 ms after its event;
+Promises: `emit` neither waits nor raises; a line is written whole or not at all, within half a second of its event;
 failures have level ERROR, refusals WARNING. Arguments, results and texts are never in it, but for the few
 fields that `content` names. Money is a plain decimal number of dollars, so it sorts. Rotation is the
 platform's part: the file is opened anew for every write, so it may be moved away at any time.

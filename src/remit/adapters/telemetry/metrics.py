@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from remit.adapters.telemetry import names
+from remit.adapters.telemetry.collectors import BUCKETS, Costs, Counts, Durations
 from remit.core.errors import RemitError
 from remit.core.outcomes import Done, Failed, Refused, Suspended, Unknown
 from remit.core.quota import Quota
@@ -37,7 +37,6 @@ from remit.ports.services import (
     ThresholdCrossed,
 )
 
-BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # A suspended run has not ended: it is counted when it does.
 TASK_STATUS: Final[Mapping[RunStatus, str]] = MappingProxyType(
     {
@@ -56,35 +55,6 @@ REFUSALS: Final = (
     "budget.exhausted",
     "agent.paused",
 )
-NANO: Final = 10**9
-
-
-class Costs:
-    """Sums of nano-USD by agent and model, as a collector."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._nano: dict[tuple[str, str], int] = {}
-
-    def add(self, agent: str, model: str, nano_usd: int) -> None:
-        """Add `nano_usd` (0 makes the series)."""
-        key = (agent, model)
-        with self._lock:
-            self._nano[key] = self._nano.get(key, 0) + nano_usd
-
-    def collect(self) -> Iterable[Metric]:
-        """Both families, in dollars."""
-        labels = ("agent_name", "model")
-        counter = CounterMetricFamily(names.COST, "Money spent, in US dollars.", labels=labels)
-        series = GaugeMetricFamily(
-            names.COST_SERIES, "The same as agent_cost_usd_total; it only ever rises.", labels=labels
-        )
-        with self._lock:
-            sums = list(self._nano.items())
-        for key, nano in sums:
-            counter.add_metric(key, nano / NANO)
-            series.add_metric(key, nano / NANO)
-        return (counter, series)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +80,12 @@ class Metrics:
         self._costs = Costs()
         registry.register(self._costs)
         self._tasks = Counter(names.TASKS, "Runs that ended.", ("agent_name", "status"), registry=registry)
-        self._durations = Histogram(
+        self._durations = Durations(
             names.TASK_DURATION,
             "Duration of performed calls of tools, of model calls (llm) and of whole runs (run).",
             ("agent_name", "tool"),
-            buckets=BUCKETS,
-            registry=registry,
         )
+        registry.register(self._durations)
         self._first_text = Histogram(
             names.FIRST_TEXT,
             "Time from a streamed model call to the first text of its reply.",
@@ -125,12 +94,8 @@ class Metrics:
             registry=registry,
         )
         self._active = Gauge(names.ACTIVE_RUNS, "Runs at work now.", ("agent_name",), registry=registry)
-        self._decisions = Counter(
-            names.DECISIONS,
-            "Decisions of the gate.",
-            ("agent_name", "effect", "code"),
-            registry=registry,
-        )
+        self._decisions = Counts(names.DECISIONS, "Decisions of the gate.", ("agent_name", "effect", "code"))
+        registry.register(self._decisions)
         self._alerts = Counter(
             names.ALERTS,
             "Thresholds of spending that were crossed.",
@@ -160,9 +125,6 @@ class Metrics:
         self._quota_resets = Gauge(
             names.QUOTA_RESETS, f"When a provider's limit is whole again, {said}", of, registry=registry
         )
-        # Looking a child up by its labels costs three times what counting does.
-        self._duration_of: dict[tuple[str, str], Histogram] = {}
-        self._decision_of: dict[tuple[str, str, str], Counter] = {}
         self._running: defaultdict[str, set[str]] = defaultdict(set)
 
     def declare(self, agent: str, tools: Sequence[str], model: str) -> None:
@@ -170,12 +132,12 @@ class Metrics:
         for status in TASK_STATUS.values():
             self._tasks.labels(agent, status)
         for tool in (*tools, names.TOOL_OF_MODEL_CALLS, names.TOOL_OF_RUNS):
-            self._durations.labels(agent, tool)
-        self._decisions.labels(agent, "allow", "allowed")
+            self._durations.declare((agent, tool))
+        self._decisions.add((agent, "allow", "allowed"), 0)
         for code in REFUSALS:
-            self._decisions.labels(agent, "deny", code)
+            self._decisions.add((agent, "deny", code), 0)
         self._active.labels(agent)
-        self._costs.add(agent, model, 0)
+        self._costs.add((agent, model), 0)
 
     def emit(self, event: TelemetryEvent) -> None:
         """Count `event`."""
@@ -244,19 +206,15 @@ class Metrics:
         decision = outcome.decision if isinstance(outcome, (Refused, Suspended)) else event.decision
         replayed = isinstance(outcome, Done) and outcome.replayed
         if not replayed:
-            key = (agent, decision.effect, decision.code)
-            counter = self._decision_of.get(key)
-            if counter is None:
-                counter = self._decision_of[key] = self._decisions.labels(*key)
-            counter.inc()
+            self._decisions.add((agent, decision.effect, decision.code), 1)
         if replayed or not isinstance(outcome, (Done, Failed, Unknown)):
             return
         if action.kind != "release":
             tool = action.resource if action.kind == "tool" else names.TOOL_OF_MODEL_CALLS
-            self._duration(agent, tool).observe(event.duration_us / 1e6)
+            self._durations.observe((agent, tool), event.duration_us)
         if not isinstance(outcome, Unknown) and outcome.cost_nano_usd:
             model = action.resource if action.kind == "model" else names.MODEL_OF_TOOL_COSTS
-            self._costs.add(agent, model, outcome.cost_nano_usd)
+            self._costs.add((agent, model), outcome.cost_nano_usd)
 
     def _stopped(self, event: RunStopped) -> None:
         agent = event.run.agent
@@ -266,10 +224,4 @@ class Metrics:
         status = TASK_STATUS.get(event.end.status)
         if status is not None:
             self._tasks.labels(agent, status).inc()
-            self._duration(agent, names.TOOL_OF_RUNS).observe(event.duration_us / 1e6)
-
-    def _duration(self, agent: str, tool: str) -> Histogram:
-        histogram = self._duration_of.get((agent, tool))
-        if histogram is None:
-            histogram = self._duration_of[agent, tool] = self._durations.labels(agent, tool)
-        return histogram
+            self._durations.observe((agent, names.TOOL_OF_RUNS), event.duration_us)

@@ -156,6 +156,7 @@ class TraceStore:
                     self._put_run(span)
                 else:
                     rows.append(schema.span_row(self._key(span), span))
+            rows.sort(key=_place)  # in the order of the table, neighbours are written to the same page
             connection.executemany(schema.PUT_SPAN, rows)
             connection.execute("COMMIT")
         except BaseException:
@@ -190,6 +191,10 @@ class TraceStore:
         if oldest > 0:
             for statement in schema.PRUNE:
                 self._connection.execute(statement, (oldest,))
+
+
+def _place(row: schema.Row) -> tuple[int, int]:
+    return row[0], row[1]
 
 
 def _open(path: Path, now_us: int, notice: Callable[[str], None]) -> sqlite3.Connection:
