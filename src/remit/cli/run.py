@@ -44,6 +44,11 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
     help="What the caller knows: KEY=VALUE (may be repeated), a JSON object, or @FILE with one.",
 )
 @click.option("--model", help="Ask this model instead of the configuration's.")
+@click.option(
+    "--answer-schema",
+    type=click.Path(path_type=Path),
+    help="The answer must be JSON that fits the JSON Schema in this file.",
+)
 @click.option("--offline", is_flag=True, help="Let the scripted model server answer: no key, no network.")
 @click.option("--stream", is_flag=True, help="Show the model's words as they come.")
 @click.option(
@@ -64,8 +69,13 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
     deployment = Deployment(home=home, environment=environment)
     task = _task(given["task"]) + _context(given["contexts"])
     watch = None if as_json else Watch()
+    schema = given["answer_schema"]
+    changes = {"model": given["model"], "answer_schema": schema and str(schema.absolute())}
     options = AgentOptions(
-        config=given["config"], model=given["model"], offline=given["offline"], watch=watch
+        config=given["config"],
+        changes={key: value for key, value in changes.items() if value},
+        offline=given["offline"],
+        watch=watch,
     )
     show = _Show(as_json=as_json, report=report, stream=watch if given["stream"] else None)
     sys.exit(run_async(_run(deployment, options, task, show)))
@@ -95,7 +105,7 @@ async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _
         if record is None:
             raise RemitError("journal.unavailable", "the run is not in the journal")
         if show.as_json:
-            print_json(_as_json(result, record))
+            print_json(_as_json(result, record, has_schema=agent.remit.answer_schema is not None))
         else:
             _print_result(result, record)
         entries: Sequence[AuditEntry] = ()
@@ -106,12 +116,13 @@ async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _
     return _EXITS.get(result.end.status, CODES[result.end.code].exit if result.end.code else Exit.FAILED)
 
 
-def _as_json(result: RunResult, record: RunRecord) -> dict[str, Any]:
+def _as_json(result: RunResult, record: RunRecord, *, has_schema: bool) -> dict[str, Any]:
     end, usage = result.end, record.usage
     return {
         "run_id": result.run.id,
         "status": end.status,
         "answer": end.answer,
+        "answer_object": orjson.loads(end.answer) if has_schema and end.status == "succeeded" else None,
         "cost_usd": float(usd_text(record.cost_nano_usd)),
         "cost_nano_usd": record.cost_nano_usd,
         "usage": {

@@ -72,6 +72,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "model.truncated": _kind(502, Exit.FAILED, "raise max_output_tokens"),
         "model.no_key": _kind(500, Exit.USAGE, "set the key of the model's provider, or run with --offline"),
         "model.no_provider": _kind(500, Exit.USAGE, "name a model of a provider that this version speaks"),
+        "answer.invalid": _kind(502, Exit.FAILED, "use a model that keeps to answer_schema, or simplify it"),
         "effect.unknown": _kind(
             500, Exit.SUSPENDED, "find out whether it happened; it is never repeated by itself"
         ),

@@ -82,6 +82,10 @@ def _caps(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
         ),
         _say(remit, "must", f"give up after {remit.max_retries} retries of a failed attempt", "max_retries"),
     ]
+    if remit.answer_schema is not None:
+        fields = ", ".join(remit.answer_schema.get("properties", {}))
+        text = f"answer with JSON that fits the schema{f' ({fields})' if fields else ''}"
+        statements.append(_say(remit, "must", text, "answer_schema"))
     statements += [_limit(remit, limit, granted) for limit in remit.rate_limits]
     for requirement in remit.approvals:
         when = _conditions(requirement.conditions)

@@ -6,11 +6,13 @@ What is checked here needs no store and no network: the file, and the declaratio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
+import orjson
 from pydantic import ValidationError
 
 from remit.core import canonical
@@ -21,9 +23,11 @@ from remit.core.tools import ToolSpec
 from remit.governance import conditions, source
 from remit.governance.salvage import salvage
 from remit.governance.schema import Agent, GovernanceFile, SupportToolset
+from remit.governance.shapes import plain, schema_problem
 from remit.governance.source import ConfigError, ConfigErrors, Document, Path
 
 SPAN_S: Mapping[str, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 _RATE_KEY = re.compile(r"max_([a-z][a-z0-9_]*)_per_(second|minute|hour|day)")
 
 
@@ -79,6 +83,7 @@ class Remit:
     tool_timeout_s: float
     approvals: tuple[ApprovalRequirement, ...]
     support: SupportToolset
+    answer_schema: Mapping[str, Any] | None
     sources: Mapping[str, str]
 
     def source(self, rule: str) -> str:
@@ -100,11 +105,22 @@ CLASS_RULE: Mapping[DataClass, str] = {
 }
 
 
-def parse(text: str, file: str, tools: Sequence[ToolSpec], *, model: str | None = None) -> Remit:
+ReadFile: TypeAlias = Callable[[str], str]
+"""The text of a file by its path, which is relative to the governance file. Raises: RemitError."""
+
+
+def parse(
+    text: str,
+    file: str,
+    tools: Sequence[ToolSpec],
+    *,
+    changes: Mapping[str, str] = NO_CHANGES,
+    read_file: ReadFile | None = None,
+) -> Remit:
     """Compile the governance file `text` against the tools there are.
 
-    `file` is the name that errors carry; `model` takes the place of the file's, and makes another remit of
-    it. Raises: ConfigErrors.
+    `file` is the name that errors carry; `changes` take the place of keys of the file (`model`,
+    `answer_schema`), and make another remit of it. `read_file` reads what the file names. Raises: ConfigErrors.
     """
     document = source.scan(text, file)
     errors = list(document.errors)
@@ -118,22 +134,28 @@ def parse(text: str, file: str, tools: Sequence[ToolSpec], *, model: str | None 
         if salvaged is None:
             raise ConfigErrors(errors) from None
         parsed = salvaged
-    agent = parsed.agent if model is None else parsed.agent.model_copy(update={"model": model})
-    compiler = _Compiler(document, agent, tools)
+    agent = parsed.agent.model_copy(update=changes)
+    compiler = _Compiler(document, agent, tools, read_file)
     remit = compiler.compile()
     if errors or compiler.errors:
         raise ConfigErrors(errors + compiler.errors)
+    if "answer_schema" in changes:
+        named = PurePath(changes["answer_schema"]).name
+        return replace(remit, sources={**remit.sources, "answer_schema": named})
     return remit
 
 
 class _Compiler:
     """Checks one well-formed file against the tools and makes the Remit of it."""
 
-    def __init__(self, document: Document, agent: Agent, tools: Sequence[ToolSpec]) -> None:
+    def __init__(
+        self, document: Document, agent: Agent, tools: Sequence[ToolSpec], read_file: ReadFile | None
+    ) -> None:
         self.document = document
-        self.agent = agent
-        self.tools = {tool.name: tool for tool in tools}
         self.errors: list[ConfigError] = []
+        # the schema itself and not its path, so that the digest covers what it says
+        self.agent = agent.model_copy(update={"answer_schema": self._answer_schema(agent, read_file)})
+        self.tools = {tool.name: tool for tool in tools}
 
     def compile(self) -> Remit:
         agent = self.agent
@@ -163,6 +185,7 @@ class _Compiler:
             tool_timeout_s=float(agent.timeouts.tool_call_s),
             approvals=tuple(self._approvals()),
             support=agent.toolsets.support,
+            answer_schema=agent.answer_schema if isinstance(agent.answer_schema, dict) else None,
             sources=self._sources(),
         )
 
@@ -174,6 +197,29 @@ class _Compiler:
             place: Path = ("approvals",) if self.agent.approvals else ()
             self._fail(place, "config.out_of_range", reason, "use numbers and texts that JSON has")
             return ""
+
+    def _answer_schema(self, agent: Agent, read_file: ReadFile | None) -> dict[str, Any] | None:
+        given = agent.answer_schema
+        place: Path = ("answer_schema",)
+        name = "answer_schema"
+        try:
+            if isinstance(given, str):
+                name = f"{name} {given}"
+                if read_file is None:
+                    raise RemitError("config.missing", "there are no files to read here")
+                given = orjson.loads(read_file(given))
+            if given is None:
+                return None
+            schema = plain(given)
+            problem = schema_problem(schema)
+        except orjson.JSONDecodeError as error:
+            problem = f"it is not JSON: {error}"
+        except RemitError as error:
+            problem = error.message
+        if problem:
+            self._fail(place, "config.invalid", f"{name}: {problem}", "give a JSON Schema of an object")
+            return None
+        return dict(schema)
 
     def _allows(self, data_class: DataClass) -> bool:
         access = self.agent.data_access

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from jsonschema_rs import Draft202012Validator, ValidationError
+from jsonschema_rs import Draft202012Validator
 
 from remit.core import canonical
 from remit.core.actions import Action, ModelCall, Release, ToolCall
@@ -17,6 +17,7 @@ from remit.core.decisions import Constraints, Decision
 from remit.core.errors import CODES
 from remit.core.tools import ToolSpec
 from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
+from remit.governance.shapes import AnswerShape, explain
 
 Rule: TypeAlias = Callable[[Json], Decision | None]
 """A rule of one tool: a decision on the call's arguments, or None where it has nothing to say."""
@@ -42,6 +43,7 @@ class Rules:
         self._models = {remit.model: self._allow("model", model_bounds)}
         for index, name in enumerate(remit.fallback_models):
             self._models.setdefault(name, self._allow(f"fallback_models.{index}", model_bounds))
+        self._answer = None if remit.answer_schema is None else AnswerShape(remit.answer_schema)
         self._allow_release = self._allow(
             "agent", Constraints(timeout_s=remit.tool_timeout_s, output_bytes_max=remit.result_bytes_max)
         )
@@ -60,7 +62,7 @@ class Rules:
                 return self._models[action.resource]
             return self.deny("policy.denied", "model", f"the model {action.resource!r} is not granted")
         if isinstance(action, Release):
-            return self._allow_release
+            return self._decide_release(action)
         return self.deny("policy.denied", "agent", f"there is no rule for {type(action).__name__}")
 
     def name_of(self, tool: str) -> str:
@@ -109,6 +111,10 @@ class Rules:
                 return decision
         return self._allow_tool[action.resource]
 
+    def _decide_release(self, action: Release) -> Decision:
+        problem = "" if self._answer is None else self._answer.problem(action.args_value()["answer"])
+        return self.deny("answer.invalid", "answer_schema", problem) if problem else self._allow_release
+
     def _compile(self, tool: ToolSpec) -> tuple[Rule, ...]:
         """The tool's rules, denials first: the first that speaks decides."""
         rules: list[Rule] = []
@@ -132,7 +138,9 @@ class Rules:
             if validator.is_valid(args):
                 return None
             error = next(iter(validator.iter_errors(args)))
-            return self.deny("args.invalid", "allowed_tools", f"{tool.name}: {_explain(error)}")
+            return self.deny(
+                "args.invalid", "allowed_tools", f"{tool.name}: {explain(error, 'the arguments')}"
+            )
 
         return rule
 
@@ -208,12 +216,3 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(result.get("items"), Mapping):
         result["items"] = _closed(result["items"])
     return result
-
-
-def _explain(error: ValidationError) -> str:
-    """The validator's finding. It is masked: what the model sent may be personal, or huge."""
-    place = ".".join(str(part) for part in error.instance_path)
-    kind = type(error.kind).__name__
-    undeclared = "AdditionalProperties" in kind or "UnevaluatedProperties" in kind
-    message = "there is a field that is not declared" if undeclared else error.message[:300]
-    return f"{place or 'the arguments'}: {message}"

@@ -36,6 +36,17 @@ Usd = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float),
 Seconds = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(gt=0, le=604_800)]
 
 
+def _schema_or_path(value: object) -> object:
+    if not isinstance(value, dict | str) or not value:
+        raise PydanticCustomError(
+            "answer_schema_type", "must be a JSON Schema, or the path of a file with one"
+        )
+    return value
+
+
+AnswerSchema = Annotated[dict[str, Any] | str, BeforeValidator(_schema_or_path)]
+
+
 class Section(BaseModel):
     """Strict: an unknown key is an error, and no type is converted into another."""
 
@@ -116,6 +127,10 @@ class Agent(Section):
         "or any text shown.",
     )
     instructions: Text | None = Field(default=None, description="What the model is told of its work.")
+    answer_schema: AnswerSchema | None = Field(
+        default=None,
+        description="A JSON Schema (or the path of a JSON file with one) that the final answer must fit.",
+    )
     owner: Text | None = None
     risk_tier: Literal["low", "medium", "high"] | None = None
     max_retries: int = Field(

@@ -58,6 +58,7 @@ class Conversation:
             tools=self._offers,
             max_output_tokens=self._remit.max_output_tokens,
             known_prefix=self._known,
+            answer_schema=self._remit.answer_schema,
             cache_prefix=True,
         )
         return actions.model_call(
@@ -87,6 +88,11 @@ class Conversation:
         again = bounds.message_tokens_max(said, self.model)
         tokens = reply.usage.prompt_tokens + reply.usage.output_tokens + again
         self._known = KnownPrefix(messages=len(self._messages), tokens=tokens)
+
+    def add_objection(self, objection: str) -> None:
+        """Why the answer was not handed out, so that the model can mend it."""
+        text = f"[remit] Your answer was not accepted: {objection}. Answer again with that mended, in JSON alone."
+        self._add(Message(role="user", parts=(Text(text=text),)))
 
     def add_results(self, results: list[ToolResult]) -> None:
         """What the turn's calls came to, in the order of the calls."""

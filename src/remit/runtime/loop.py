@@ -23,6 +23,9 @@ CALLS_PER_TURN_MAX = 64
 BAD_TURNS_MAX = 5
 """So many turns in a row whose calls were all ill-formed, and the model is given up."""
 
+BAD_ANSWERS_MAX = 3
+"""So many answers that do not fit the schema, and the run fails."""
+
 _ILL_FORMED = frozenset({"args.invalid", "tool.not_granted"})
 
 
@@ -44,6 +47,7 @@ class AgentLoop:
         self.streaming = streaming
         self.conversation = conversation
         self._bad_turns = 0
+        self._bad_answers = 0
         self.usage = Usage()
         self.cost_nano_usd = 0
 
@@ -61,7 +65,10 @@ class AgentLoop:
             conversation.add_reply(reply)
             uses = reply.tool_uses
             if not uses:
-                return await self._release(governed, reply.text)
+                end = await self._release(governed, reply.text)
+                if end is None:
+                    continue
+                return end
             outcomes = await self._perform_tools(governed, uses)
             waiting = next((one for one in outcomes if isinstance(one, Suspended | Unknown)), None)
             if waiting is not None:
@@ -102,11 +109,19 @@ class AgentLoop:
         surplus = Failed(code="args.invalid", message=f"more than {CALLS_PER_TURN_MAX} calls in one turn")
         return outcomes + [surplus] * (len(uses) - len(calls))
 
-    async def _release(self, governed: GovernedRun, answer: str) -> RunEnd | AttemptFailed:
+    async def _release(self, governed: GovernedRun, answer: str) -> RunEnd | AttemptFailed | None:
+        """How the run ends with this answer; None where the model is to mend it."""
         outcome = await self._gate.perform(self.conversation.release(answer), governed)
         if isinstance(outcome, Done):
             return RunEnd(status="succeeded", answer=answer)
-        return _end_of(outcome)
+        if not isinstance(outcome, Refused) or outcome.decision.code != "answer.invalid":
+            return _end_of(outcome)
+        self._bad_answers += 1
+        if self._bad_answers >= BAD_ANSWERS_MAX:
+            message = f"{BAD_ANSWERS_MAX} answers did not fit; the last: {outcome.decision.explain()}"
+            return RunEnd(status="failed", code="answer.invalid", message=message)
+        self.conversation.add_objection(outcome.decision.reason)
+        return None
 
     def _is_hopeless(self, outcomes: list[Outcome]) -> bool:
         bad = all(isinstance(one, Refused) and one.decision.code in _ILL_FORMED for one in outcomes)

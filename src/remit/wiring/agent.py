@@ -7,7 +7,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import partial
@@ -68,10 +68,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
-    """How an agent is run. `offline`: the scripted model server answers. `watch`: sees every event too."""
+    """How an agent is run. `changes` take the place of keys of the file; `watch` sees every event too.
+
+    `offline`: the scripted model server answers.
+    """
 
     config: Path
-    model: str | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
     offline: bool = False
     watch: Telemetry | None = None
 
@@ -97,7 +100,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
     Raises: ConfigErrors; RemitError `journal.locked`, `journal.unavailable`, `model.no_key`,
     `toolset.unavailable`, `script.invalid`.
     """
-    remit = load_remit(options.config, options.model)
+    remit = load_remit(options.config, options.changes)
     _check_models(deployment, options, remit)
     clock = SystemClock()
     async with AsyncExitStack() as stack:

@@ -9,8 +9,12 @@ from remit.adapters.prices import PriceBook
 from remit.adapters.tools.support.specs import support_specs
 from remit.core.errors import RemitError
 from remit.core.tools import ToolSpec
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import NO_CHANGES, Remit, parse
+from remit.governance.source import BYTES_MAX
 from remit.ports.services import Clock
+
+_CHARS_MAX = BYTES_MAX + 1
+"""One more than is taken, so that what is too large is noticed and not cut."""
 
 
 def tool_declarations() -> tuple[ToolSpec, ...]:
@@ -18,17 +22,28 @@ def tool_declarations() -> tuple[ToolSpec, ...]:
     return support_specs()
 
 
-def load_remit(config: Path, model: str | None = None) -> Remit:
-    """The compiled governance file. Raises: ConfigErrors; RemitError `config.missing`, `config.syntax`."""
+def load_remit(config: Path, changes: Mapping[str, str] = NO_CHANGES) -> Remit:
+    """The compiled governance file, with `changes` in the place of its keys.
+
+    Raises: ConfigErrors; RemitError `config.missing`, `config.syntax`.
+    """
+
+    def read_beside(path: str) -> str:
+        return _text(config.parent / path)
+
+    return parse(_text(config), str(config), tool_declarations(), changes=changes, read_file=read_beside)
+
+
+def _text(path: Path) -> str:
     try:
-        text = config.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            return file.read(_CHARS_MAX)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise RemitError("config.missing", f"there is no governance file at {config}") from error
+        raise RemitError("config.missing", f"there is no file at {path}") from error
     except OSError as error:
-        raise RemitError("config.missing", f"{config} cannot be read", cause=str(error)) from error
+        raise RemitError("config.missing", f"{path} cannot be read", cause=str(error)) from error
     except UnicodeDecodeError as error:
-        raise RemitError("config.syntax", f"{config} is not UTF-8 text", cause=str(error)) from error
-    return parse(text, str(config), tool_declarations(), model=model)
+        raise RemitError("config.syntax", f"{path} is not UTF-8 text", cause=str(error)) from error
 
 
 def open_prices(environment: Mapping[str, str], clock: Clock | None = None) -> PriceBook:

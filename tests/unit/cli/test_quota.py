@@ -32,7 +32,7 @@ async def asked(home: Path, model: str) -> str:
             "OPENAI_BASE_URL": f"{server.base_url}/v1",
         }
         deployment = Deployment(home=home, environment=environment)
-        async with open_agent(deployment, AgentOptions(config=EXAMPLE, model=model)) as agent:
+        async with open_agent(deployment, AgentOptions(config=EXAMPLE, changes={"model": model})) as agent:
             await agent.runner.run("hello", Principal(kind="user", id="u"))
             return agent.metrics.expose().decode()
 

@@ -128,7 +128,7 @@ class Step(_Strict):
     """One answer of the model: a text, tool calls or both, `after` so many seconds.
 
     `say_json` is said as JSON text; `think` comes before the text; `refuse`: the model declines, and why;
-    `drip_s` passes between the pieces of a stream.
+    `drip_s` passes between the pieces of a stream; `sent_back`: the agent does not accept the answer.
     """
 
     say: str = ""
@@ -139,6 +139,7 @@ class Step(_Strict):
     after: float = Field(default=0.0, ge=0, le=3600, strict=False)
     drip_s: float = Field(default=0.0, ge=0, le=60, strict=False)
     error: ScriptError | None = None
+    sent_back: bool = False
 
     @model_validator(mode="after")
     def _does_something(self) -> Step:
@@ -148,6 +149,8 @@ class Step(_Strict):
             raise ValueError("say and say_json exclude each other")
         if self.call and self.refuse is not None:
             raise ValueError("a turn that refuses calls nothing")
+        if self.call and self.sent_back:
+            raise ValueError("a turn that calls a tool is no answer that could be sent back")
         fails = self.error is not None and self.error.times == "always"
         speaks = self.say or self.say_json is not None or self.refuse is not None
         if not speaks and not self.call and not fails:
@@ -157,7 +160,7 @@ class Step(_Strict):
     @property
     def ends(self) -> bool:
         """Whether nothing can follow."""
-        return not self.call
+        return not self.call and not self.sent_back
 
 
 class Branch(_Strict):
@@ -228,9 +231,12 @@ def _check_turns(turns: Sequence[Step | Branch], place: str, depth: int) -> None
         elif turn.ends and not last:
             raise ValueError(
                 f"{here}: a turn without a call ends the run; the turns after it are never reached"
+                " (where the agent sends it back: sent_back: true)"
             )
         elif last and not turn.ends:
-            raise ValueError(f"{here}: the last turn calls a tool, so another turn must follow")
+            raise ValueError(
+                f"{here}: the last turn calls a tool or is sent back, so another turn must follow"
+            )
 
 
 def load_script(path: Path) -> Script:
