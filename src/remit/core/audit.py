@@ -14,6 +14,7 @@ from remit.core import canonical
 AuditKind: TypeAlias = Literal[
     "run.created",
     "run.ended",
+    "count",  # a provider is asked how many tokens a permitted call has
     "intent",  # an effect was admitted and is about to happen
     "outcome",  # what became of it
     "refusal",
@@ -27,6 +28,7 @@ AuditKind: TypeAlias = Literal[
 AUDIT_KINDS: tuple[AuditKind, ...] = (
     "run.created",
     "run.ended",
+    "count",
     "intent",
     "outcome",
     "refusal",

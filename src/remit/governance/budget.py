@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from remit.core import days
 from remit.core.actions import ModelCall
+from remit.core.messages import KnownPrefix, ModelRequest
 from remit.core.runs import Run
 from remit.governance.bounds import input_tokens_max
 from remit.governance.remit import Remit
@@ -14,6 +15,9 @@ from remit.ports.services import Prices
 
 OUTPUT_TOKENS_MIN = 256
 """A reply shorter than this is of no use: where no more fits the money that is left, the call is refused."""
+
+COUNT_MARGIN_PART, COUNT_MARGIN_TOKENS = 20, 64
+"""A count is an estimate that "may differ by a small amount": a twentieth of it and this many tokens are added."""
 
 
 def call_bounds(action: ModelCall) -> tuple[int, int]:
@@ -27,6 +31,27 @@ class TenantCap:
 
     day_nano_usd: int
     timezone: str = "UTC"
+
+
+def counted(action: ModelCall, tokens: int) -> ModelCall:
+    """The call, its input bounded by what its provider counted and the margin of a count, where that is less."""
+    request = action.request
+    most = min(tokens + tokens // COUNT_MARGIN_PART + COUNT_MARGIN_TOKENS, input_tokens_max(request))
+    known = KnownPrefix(messages=len(request.messages), tokens=most)
+    return replace(action, request=replace(request, known_prefix=known))
+
+
+def is_counted(request: ModelRequest) -> bool:
+    """Whether the bound on its input is the provider's own count: of all it holds, and not of what came before."""
+    known = request.known_prefix
+    return known is not None and known.messages == len(request.messages)
+
+
+def fitting(action: ModelCall, left_nano_usd: int, prices: Prices) -> ModelCall | None:
+    """The call where `left_nano_usd` covers it as it is, else as `capped` has it."""
+    if prices.worst_cost(action.resource, *call_bounds(action)) <= left_nano_usd:
+        return action
+    return capped(action, left_nano_usd, prices)
 
 
 def capped(action: ModelCall, left_nano_usd: int, prices: Prices) -> ModelCall | None:

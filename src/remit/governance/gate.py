@@ -24,6 +24,7 @@ from remit.governance.budget import TenantCap
 from remit.governance.deadlines import Deadlines
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
+from remit.ports.counting import TokenCounter
 from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
 from remit.ports.journal import (
     Admission,
@@ -66,6 +67,7 @@ class Effects:
 
     model: Model
     tools: ToolHost
+    counter: TokenCounter | None = None
 
 
 LEASE_GRACE_S = 60.0
@@ -135,7 +137,7 @@ class Gate:
         try:
             admission = self._admission(action, governed, decision, approval_id, at_us)
             admitted = await self._admit(admission)
-            lowered = self._lowered(action, admitted)
+            lowered = await self._lowered(action, governed, admitted, at_us)
             if lowered is not None:
                 action = lowered
                 admission = self._admission(action, governed, decision, approval_id, at_us)
@@ -204,15 +206,25 @@ class Gate:
             expires_at_us=at_us + int((decision.constraints.timeout_s + LEASE_GRACE_S) * 1_000_000),
         )
 
-    def _lowered(self, action: Action, verdict: Admitted | Recorded | Misfit) -> ModelCall | None:
-        """A model call that did not fit the money left, with so few output tokens that it does."""
+    async def _lowered(
+        self, action: Action, governed: GovernedRun, verdict: Admitted | Recorded | Misfit, at_us: int
+    ) -> ModelCall | None:
+        """A model call that did not fit the money left, within bounds that do: fewer output tokens, or a count."""
         if (
             not isinstance(action, ModelCall)
             or not isinstance(verdict, Misfit)
             or verdict.left_nano_usd is None
         ):
             return None
-        return budget.capped(action, verdict.left_nano_usd, self._prices)
+        lowered = budget.capped(action, verdict.left_nano_usd, self._prices)
+        if lowered is not None or self._effects.counter is None:
+            return lowered
+        # it is allowed, and nothing but money is in its way: the provider may see it, once that is on record
+        await self._journal.record(records.counting(governed.run, action, at_us))
+        tokens = await self._effects.counter.count_tokens(action.request)
+        if tokens is None:
+            return None
+        return budget.fitting(budget.counted(action, tokens), verdict.left_nano_usd, self._prices)
 
     async def _admit(self, admission: Admission) -> Admitted | Recorded | Misfit:
         """The journal's verdict. Who is cancelled while it is given leaves no intent open behind."""

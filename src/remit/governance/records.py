@@ -9,6 +9,7 @@ from remit.core.decisions import Decision
 from remit.core.messages import Usage
 from remit.core.outcomes import Done, Failed, Unknown
 from remit.core.runs import Run, RunEnd
+from remit.governance import budget
 from remit.governance.results import Attempted
 from remit.ports.journal import Admission, Completion
 
@@ -20,7 +21,14 @@ def intent(run: Run, action: Action, decision: Decision, held_nano_usd: int, at_
         fields["held_nano_usd"] = held_nano_usd
     if isinstance(action, ModelCall):
         fields["max_output_tokens"] = action.request.max_output_tokens
+        if budget.is_counted(action.request):
+            fields["bound"] = "counted"
     return audit.record("intent", at_us, fields)
+
+
+def counting(run: Run, action: Action, at_us: int) -> bytes:
+    """A model's provider is about to be asked how many tokens a permitted call has."""
+    return audit.record("count", at_us, _about(run, action) | {"digest": action.digest})
 
 
 def refusal(run: Run, action: Action, decision: Decision, at_us: int) -> bytes:

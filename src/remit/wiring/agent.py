@@ -34,7 +34,6 @@ from remit.governance.budget import TenantCap
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
-from remit.ports.effects import Model
 from remit.ports.services import Receipt, Telemetry
 from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
@@ -62,7 +61,7 @@ MODEL_PATTERNS = (
 OnQuota: TypeAlias = Callable[[tuple[Quota, ...]], None]
 
 if TYPE_CHECKING:
-    from remit.adapters.models import AnthropicModel, OpenAIModel
+    from remit.adapters.models import AnthropicModel, ModelRouter, OpenAIModel
     from remit.testing.model_server import RunningServer
 
 
@@ -125,7 +124,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             tenant_cap=_tenant_cap(deployment.environment),
         )
         rules = Rules(remit, tools.specs)
-        gate = Gate(services, Effects(model=model, tools=tools))
+        gate = Gate(services, Effects(model=model, tools=tools, counter=model))
         runner = Runner(services, gate, rules)
         await runner.announce()
         stack.push_async_callback(_ended, asyncio.create_task(_expire_holds(journal, clock)))
@@ -184,7 +183,7 @@ async def _open_model(
     remit: Remit,
     on_quota: OnQuota | None,
     stack: AsyncExitStack,
-) -> tuple[Model, RunningServer | None, asyncio.Task[None]]:
+) -> tuple[ModelRouter, RunningServer | None, asyncio.Task[None]]:
     # the clients are imported here because most commands never ask a model
     from remit.adapters.models import ModelRouter  # noqa: PLC0415
 

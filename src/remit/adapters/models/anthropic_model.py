@@ -60,11 +60,15 @@ class AnthropicModel:
         Raises: EffectFailed `model.unavailable` or `model.timeout` (a later try may succeed),
         `model.failed`; its usage is None where the call may have been billed an unknown amount.
         """
-        client = self._client
-        if client is None:
-            await self.warm()
-            client = self._connect()
+        client = await self._connected()
         return await client.create(_DIALECT.exchange(request, on_text))
+
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """The input tokens of `request` as the provider counts them; None where it does not say."""
+        body = anthropic_wire.write_request(request)
+        del body["max_tokens"]
+        client = await self._connected()
+        return await client.count(body)
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
@@ -72,7 +76,9 @@ class AnthropicModel:
         if client is not None:
             await client.aclose()
 
-    def _connect(self) -> AnthropicClient:
+    async def _connected(self) -> AnthropicClient:
+        if self._client is None:
+            await self.warm()
         if self._client is None:  # another call may have been faster while the SDK was loading
             # Loaded by now; at the top it would cost every command 1 to 2 s.
             from remit.adapters.models.anthropic_sdk import AnthropicClient  # noqa: PLC0415

@@ -5,13 +5,18 @@ The only module that imports the SDK (1 to 2 s); `AnthropicModel` imports it on 
 
 from __future__ import annotations
 
+from typing import Any
+
 import anthropic
 import httpx2
 
 from remit.adapters.models.attempts import Attempts, SdkErrors, timeouts
 from remit.adapters.models.exchange import Exchange
 from remit.adapters.models.provider import Endpoint, Seen
+from remit.adapters.models.replies import TOKENS_MAX
 from remit.core.messages import ModelReply
+
+COUNT_TIMEOUT_S = 10.0
 
 
 class AnthropicClient:
@@ -42,6 +47,15 @@ class AnthropicClient:
         """The reply of POST /v1/messages. Raises: EffectFailed."""
         create = self._sdk.messages.with_streaming_response.create
         return await self._attempts.make(lambda: create(**exchange.body), exchange)
+
+    async def count(self, body: dict[str, Any]) -> int | None:
+        """The answer of POST /v1/messages/count_tokens; None where there is none, or none that can be."""
+        try:
+            counted = await self._sdk.messages.count_tokens(**body, timeout=COUNT_TIMEOUT_S)
+        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError, TypeError):
+            return None  # it would have been of help, no more
+        tokens: Any = getattr(counted, "input_tokens", None)
+        return tokens if type(tokens) is int and 0 < tokens <= TOKENS_MAX else None
 
     async def aclose(self) -> None:
         """Close the connections."""

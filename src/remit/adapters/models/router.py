@@ -20,6 +20,15 @@ class ModelRouter:
         """The reply of the model's provider. Raises: EffectFailed, also `model.no_provider`."""
         return await self.provider(request.model).complete(request, on_text)
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """The input tokens of `request` as its provider counts them; None where it cannot, or does not say."""
+        provider = self.provider(request.model)
+        count = getattr(provider, "count_tokens", None)
+        if count is None:
+            return None
+        tokens: int | None = await count(request)
+        return tokens
+
     def provider(self, model: str) -> Model:
         """The provider of `model`. Raises: EffectFailed `model.no_provider`."""
         for pattern, provider in self._providers.items():
