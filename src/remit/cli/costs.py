@@ -11,7 +11,9 @@ from typing import Any, get_args
 import click
 
 from remit.cli.asynchronous import run_async
+from remit.cli.costs_forecast import show_forecast
 from remit.cli.costs_period import Period, period_options
+from remit.cli.costs_prices import prices
 from remit.cli.output import dim, json_option, print_json, print_table
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
@@ -31,6 +33,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
     "  remit costs --since 7d --timezone Europe/Berlin\n"
     "  remit costs --by agent,tool --json\n"
     "  remit costs --by run --since 2h --csv > runs.csv\n"
+    "  remit costs forecast agent-config.yaml\n"
     "  remit costs prices gpt-5.2\n",
 )
 @click.option(
@@ -77,6 +80,10 @@ def command(context: click.Context, by: str, period: Period, as_json: bool, as_c
         _print_table(dimensions, rows, period.timezone)
     else:
         print("nothing was spent")
+
+
+command.add_command(show_forecast)
+command.add_command(prices)
 
 
 def _dimensions(by: str) -> tuple[CostDimension, ...]:

@@ -8,12 +8,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from remit.adapters.journal.lock import WorkerLock
 from remit.adapters.journal.sqlite import SqliteJournal
@@ -27,10 +25,8 @@ from remit.adapters.telemetry.spans import SpanMaker
 from remit.adapters.telemetry.store import StoreOptions, TraceStore
 from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
 from remit.core.errors import RemitError
-from remit.core.money import nano_usd
 from remit.core.outbox import OutboxMessage
 from remit.core.quota import Quota
-from remit.governance.budget import TenantCap
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
@@ -41,7 +37,7 @@ from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
 from remit.wiring.outbox import delivering
 from remit.wiring.quota import QuotaFile
-from remit.wiring.remits import load_remit, open_prices
+from remit.wiring.remits import load_remit, open_prices, tenant_cap
 
 EXPIRE_EVERY_S = 30.0
 COMPATIBLE_URL = "REMIT_OPENAI_COMPATIBLE_URL"
@@ -121,7 +117,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             prices=open_prices(deployment.environment, clock),
             clock=clock,
             telemetry=stack.enter_context(_open_telemetry(deployment, options, metrics)),
-            tenant_cap=_tenant_cap(deployment.environment),
+            tenant_cap=tenant_cap(deployment.environment),
         )
         rules = Rules(remit, tools.specs)
         gate = Gate(services, Effects(model=model, tools=tools, counter=model))
@@ -272,23 +268,6 @@ def _open_tools(
     support = open_support(settings, SystemClock(), environment=deployment.environment)
     stack.push_async_callback(support.close)
     return Registry([support]), support.notices
-
-
-def _tenant_cap(environment: Mapping[str, str]) -> TenantCap | None:
-    """REMIT_TENANT_DAILY_USD: what each tenant may spend a day; REMIT_TIMEZONE: whose days."""
-    text = environment.get("REMIT_TENANT_DAILY_USD")
-    if not text:
-        return None
-    zone = environment.get("REMIT_TIMEZONE", "UTC")
-    try:
-        dollars = Decimal(text)
-        ZoneInfo(zone)
-    except (InvalidOperation, ZoneInfoNotFoundError, ValueError, OSError) as error:
-        message = f"REMIT_TENANT_DAILY_USD={text!r}, REMIT_TIMEZONE={zone!r} are no amount and no zone"
-        raise RemitError("usage.invalid", message, remedy="write 100.00 and Europe/Berlin") from error
-    if not 0 <= dollars <= 10**9:  # NaN and infinity are neither
-        raise RemitError("usage.invalid", "REMIT_TENANT_DAILY_USD is out of range", remedy="write 100.00")
-    return TenantCap(day_nano_usd=nano_usd(dollars), timezone=zone)
 
 
 @contextmanager

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from remit.adapters.prices import PriceBook
+from remit.adapters.prices import PriceExplanation as PriceExplanation  # the command line shows them
+from remit.adapters.prices import Tier as Tier
 from remit.adapters.tools.support.specs import support_specs
 from remit.core.errors import RemitError
+from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
+from remit.governance.budget import TenantCap
 from remit.governance.remit import NO_CHANGES, Remit, parse
 from remit.governance.source import BYTES_MAX
 from remit.ports.services import Clock
@@ -50,6 +57,45 @@ def open_prices(environment: Mapping[str, str], clock: Clock | None = None) -> P
     """The prices of this deployment: REMIT_PRICES, the packaged ones, the public table."""
     path = environment.get("REMIT_PRICES")
     return PriceBook(Path(path) if path else None, clock)
+
+
+def explain_price(model: str, environment: Mapping[str, str], clock: Clock) -> PriceExplanation:
+    """The price of `model` and its source. Raises: RemitError `price.unknown`, which names the nearest models."""
+    prices = open_prices(environment, clock)
+    try:
+        return prices.explain(model)
+    except RemitError as error:
+        if error.code != "price.unknown":
+            raise
+        near = difflib.get_close_matches(model, prices.models(), n=5)
+        path = environment.get("REMIT_PRICES") or "prices.yaml, and set REMIT_PRICES=prices.yaml"
+        entry = f"models: {{{model[:80]}: {{input: 3.00, output: 15.00}}}}"
+        raise RemitError(
+            "price.unknown",
+            error.message,
+            cause=f"the nearest names are {', '.join(near)}" if near else "no name is near it",
+            remedy=f"write its price in USD per million tokens, such as `{entry}`, into {path}",
+        ) from error
+
+
+def tenant_cap(environment: Mapping[str, str]) -> TenantCap | None:
+    """REMIT_TENANT_DAILY_USD: what each tenant may spend a day; REMIT_TIMEZONE: whose days.
+
+    Raises: RemitError `usage.invalid`.
+    """
+    text = environment.get("REMIT_TENANT_DAILY_USD")
+    if not text:
+        return None
+    zone = environment.get("REMIT_TIMEZONE", "UTC")
+    try:
+        dollars = Decimal(text)
+        ZoneInfo(zone)
+    except (InvalidOperation, ZoneInfoNotFoundError, ValueError, OSError) as error:
+        message = f"REMIT_TENANT_DAILY_USD={text!r}, REMIT_TIMEZONE={zone!r} are no amount and no zone"
+        raise RemitError("usage.invalid", message, remedy="write 100.00 and Europe/Berlin") from error
+    if not 0 <= dollars <= 10**9:  # NaN and infinity are neither
+        raise RemitError("usage.invalid", "REMIT_TENANT_DAILY_USD is out of range", remedy="write 100.00")
+    return TenantCap(day_nano_usd=nano_usd(dollars), timezone=zone)
 
 
 def unpriced(remit: Remit, environment: Mapping[str, str]) -> list[str]:
