@@ -110,7 +110,8 @@ def _detail(record: dict[str, Any]) -> str:
                 f"{record['code']} by {record['rule']} {record.get('source', '')}: {record.get('reason', '')}"
             )
         case "run.created":
-            return f"{record['principal']}  remit {record['remit'][:12]}"
+            attached = f"  {len(record['attachments'])} attached" if "attachments" in record else ""
+            return f"{record['principal']}  remit {record['remit'][:12]}{attached}"
         case "run.ended":
             return f"{record['status']} {record.get('code', '')}"
         case "overrun":

@@ -17,8 +17,10 @@ from remit.cli.audit import audit_lines
 from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json
 from remit.cli.trace import draw
 from remit.cli.watch import Watch
+from remit.core import uploads
 from remit.core.actions import Principal
 from remit.core.errors import CODES, Exit, RemitError
+from remit.core.messages import Attachment
 from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord
 from remit.ports.journal import AuditEntry, AuditQuery
@@ -34,6 +36,7 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
     epilog="\b\nExamples:\n"
     "  remit run agent-config.yaml --offline --task 'I was charged twice'\n"
     "  remit run agent-config.yaml --task @task.txt --context customer_id=C-1042 --json\n"
+    "  remit run agent-config.yaml --task 'What is wrong with this bill?' --attach bill.pdf\n"
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--task", required=True, help="What to do; @FILE reads it from a file, - from standard input.")
@@ -42,6 +45,13 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
     "contexts",
     multiple=True,
     help="What the caller knows: KEY=VALUE (may be repeated), a JSON object, or @FILE with one.",
+)
+@click.option(
+    "--attach",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="An image (PNG, JPEG, GIF, WebP) or a PDF that the model is shown with the task (may be repeated).",
 )
 @click.option("--model", help="Ask this model instead of the configuration's.")
 @click.option(
@@ -68,6 +78,7 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
         environment = {**environment, "REMIT_LOG": "stderr"}  # standard output is one JSON object
     deployment = Deployment(home=home, environment=environment)
     task = _task(given["task"]) + _context(given["contexts"])
+    attachments = [_attachment(path) for path in given["files"][: uploads.COUNT_MAX + 1]]
     watch = None if as_json else Watch()
     schema = given["answer_schema"]
     changes = {"model": given["model"], "answer_schema": schema and str(schema.absolute())}
@@ -78,7 +89,7 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
         watch=watch,
     )
     show = _Show(as_json=as_json, report=report, stream=watch if given["stream"] else None)
-    sys.exit(run_async(_run(deployment, options, task, show)))
+    sys.exit(run_async(_run(deployment, options, (task, attachments), show)))
 
 
 class _Show:
@@ -90,7 +101,10 @@ class _Show:
         self.stream = stream
 
 
-async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _Show) -> int:
+async def _run(
+    deployment: Deployment, options: AgentOptions, task: tuple[str, Sequence[Attachment]], show: _Show
+) -> int:
+    """`task` is its text, and what is attached."""
     if options.offline:
         _say("offline: the scripted model server answers, not a real model (set ANTHROPIC_API_KEY for one)")
     async with open_agent(deployment, options) as agent:
@@ -100,7 +114,9 @@ async def _run(deployment: Deployment, options: AgentOptions, task: str, show: _
             _say(
                 f"{len(agent.interrupted)} run(s) of a process that died were ended: remit audit search --open"
             )
-        result = await agent.runner.run(task, Principal(kind="user", id=_user()), show.stream)
+        text, attachments = task
+        who = Principal(kind="user", id=_user())
+        result = await agent.runner.run(text, who, show.stream, attachments)
         record = await agent.journal.run(result.run.id)
         if record is None:
             raise RemitError("journal.unavailable", "the run is not in the journal")
@@ -230,6 +246,16 @@ def _context(contexts: tuple[str, ...]) -> str:
         return "\n\nContext (JSON):\n" + orjson.dumps(merged, option=orjson.OPT_INDENT_2).decode()
     except TypeError as error:
         raise RemitError("value.invalid", "the context is not plain JSON", cause=str(error)) from error
+
+
+def _attachment(path: Path) -> Attachment:
+    try:
+        with path.open("rb") as file:
+            # one byte more than may be, so that what is too large is refused and not cut
+            data = file.read(uploads.TOTAL_BYTES_MAX + 1)
+    except OSError as error:
+        raise RemitError("usage.invalid", f"{path} cannot be read", cause=error.strerror or "") from error
+    return uploads.attachment_of(path.name, data)
 
 
 def _file(path: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from remit.core import audit, canonical
 from remit.core.actions import Action, ModelCall
 from remit.core.audit import Fields
@@ -95,21 +97,20 @@ def run_ended(run: Run, end: RunEnd, at_us: int) -> bytes:
     return audit.record("run.ended", at_us, fields)
 
 
-def run_created(run: Run, at_us: int) -> bytes:
-    """A principal gave an agent a task."""
-    return audit.record(
-        "run.created",
-        at_us,
-        {
-            "run": run.id,
-            "agent": run.agent,
-            "tenant": run.tenant,
-            "principal": str(run.principal),
-            "remit": run.remit_digest,
-            "task": run.task.digest,
-            "trace": run.trace_id,
-        },
-    )
+def run_created(run: Run, at_us: int, attachments: Sequence[str] = ()) -> bytes:
+    """A principal gave an agent a task. `attachments`: the digests of what was attached to it."""
+    fields: Fields = {
+        "run": run.id,
+        "agent": run.agent,
+        "tenant": run.tenant,
+        "principal": str(run.principal),
+        "remit": run.remit_digest,
+        "task": run.task.digest,
+        "trace": run.trace_id,
+    }
+    if attachments:
+        fields["attachments"] = list(attachments)
+    return audit.record("run.created", at_us, fields)
 
 
 def _decided(run: Run, action: Action, decision: Decision) -> Fields:

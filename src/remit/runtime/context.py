@@ -6,12 +6,15 @@ tool result: it adds no tools, changes no remit and ends no run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 
 from remit.core import actions
 from remit.core.actions import ModelCall, Place, ToolCall
 from remit.core.canonical import Json
 from remit.core.messages import (
+    Attachment,
     KnownPrefix,
     Message,
     ModelReply,
@@ -32,7 +35,7 @@ from remit.governance.rules import Rules
 class Conversation:
     """The conversation of one run."""
 
-    def __init__(self, run: Run, rules: Rules) -> None:
+    def __init__(self, run: Run, rules: Rules, attachments: Sequence[Attachment] = ()) -> None:
         remit: Remit = rules.remit
         self._run = run
         self._remit = remit
@@ -47,7 +50,7 @@ class Conversation:
         self._known: KnownPrefix | None = None
         self.model = remit.model
         self.step = 0
-        self._add(Message(role="user", parts=(Text(text=run.task.text),)))
+        self._add(Message(role="user", parts=(*attachments, Text(text=run.task.text))))
 
     def model_call(self, attempt: int) -> ModelCall:
         """The next model call; a further attempt at the same step is a new action."""

@@ -6,13 +6,14 @@ A retried attempt goes on where the failed one stopped; the waits between attemp
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from remit.core import audit, canonical, ids
+from remit.core import audit, canonical, ids, uploads
 from remit.core.actions import Principal, TaskSource
 from remit.core.errors import RemitError
-from remit.core.messages import Usage
+from remit.core.messages import Attachment, Usage
 from remit.core.runs import Run, RunEnd
 from remit.governance import records
 from remit.governance.gate import Gate, GateServices, GovernedRun
@@ -69,20 +70,25 @@ class Runner:
         record = audit.record("remit", at_us, {"agent": remit.agent, "remit": remit.digest})
         return await self._journal.register_remit(remit.agent, remit.digest, at_us, record)
 
-    async def run(self, text: str, principal: Principal, stream: Stream | None = None) -> RunResult:
+    async def run(
+        self,
+        text: str,
+        principal: Principal,
+        stream: Stream | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> RunResult:
         """Give the agent a task; its replies are shown to `stream` while they are made.
 
         Raises: RemitError `value.invalid`, `value.too_large` (nothing was begun), `journal.unavailable`.
         """
         run = self._new_run(text, principal)
+        record = records.run_created(run, run.created_at_us, uploads.digests(attachments))
         try:
-            await self._journal.create_run(
-                StartRun(run=run, audit=records.run_created(run, run.created_at_us))
-            )
+            await self._journal.create_run(StartRun(run=run, audit=record))
             if not await self._take_slot(run):
                 return await self._no_slot(run)
             try:
-                return await self._attend(run, stream)
+                return await self._attend(run, stream, attachments)
             finally:
                 self._slots.release()
         except asyncio.CancelledError:
@@ -150,10 +156,10 @@ class Runner:
         await self._end(run, end)
         return RunResult(run=run, end=end, steps=0, attempts=0, usage=Usage(), cost_nano_usd=0, duration_us=0)
 
-    async def _attend(self, run: Run, stream: Stream | None) -> RunResult:
+    async def _attend(self, run: Run, stream: Stream | None, attachments: Sequence[Attachment]) -> RunResult:
         started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
         self._telemetry.emit(RunStarted(run=run))
-        conversation = Conversation(run, self._rules)
+        conversation = Conversation(run, self._rules, attachments)
         streaming = Streaming(run, stream, self._clock, self._telemetry)
         loop = AgentLoop(self._gate, conversation, self._health, streaming)
         attempts = 0
