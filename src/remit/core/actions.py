@@ -7,7 +7,7 @@ the very bytes that were digested.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import orjson
 
@@ -44,8 +44,7 @@ class TaskSource:
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """Where in a run an action stands, and for whom: with the arguments, all that its digest covers."""
 
     run_id: str

@@ -22,6 +22,8 @@ Json: TypeAlias = Any
 
 DEPTH_MAX = 64
 INTEGER_MAX = 2**53 - 1
+_ESCAPED_BYTES_MAX = 8
+"""More than JSON ever needs for one character of a text, its quotes counted in."""
 
 _CUT = "… [cut by remit]"
 
@@ -174,6 +176,9 @@ def _copy_mapping(value: Mapping[Any, Any], budget: _Budget, depth: int) -> dict
 
 def _copy_text(text: str, budget: _Budget) -> str:
     room = max(budget.left, 0)
+    if len(text) * _ESCAPED_BYTES_MAX <= room:
+        budget.left -= _json_bytes(text)
+        return text
     head = text[: room + 1]
     size = _json_bytes(head)
     if len(head) == len(text) and size <= room:

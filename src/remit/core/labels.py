@@ -5,8 +5,7 @@ Labels come from declarations and results, never from what a model wrote.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 DataClass: TypeAlias = Literal["public", "internal", "pii", "financial"]
 DATA_CLASSES: tuple[DataClass, ...] = ("public", "internal", "pii", "financial")
@@ -14,8 +13,7 @@ DATA_CLASSES: tuple[DataClass, ...] = ("public", "internal", "pii", "financial")
 ResultTrust: TypeAlias = Literal["untrusted", "directory", "trusted"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultLabel:
+class ResultLabel(NamedTuple):
     """The label of one tool result, written by the commit that completes the call."""
 
     call_id: str

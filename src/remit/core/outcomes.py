@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from remit.core.canonical import Json
 from remit.core.decisions import Decision
@@ -14,8 +14,7 @@ OutcomeState: TypeAlias = Literal["done", "failed", "unknown", "cancelled"]
 """The states a started call can end in. `cancelled`: recorded, and then certainly not performed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Done(NamedTuple):
     """It happened. `value` is a `ModelReply` for a model call, JSON for a tool, text for a release."""
 
     value: ModelReply | Json

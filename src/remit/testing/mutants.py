@@ -128,7 +128,7 @@ class TrustsLabelsOfResults(Gate):
         outcome = await super().perform(action, governed)
         if isinstance(outcome, Done) and outcome.label is not None and isinstance(outcome.value, Mapping):
             trust = outcome.value.get("trust", outcome.label.trust)
-            return replace(outcome, label=replace(outcome.label, trust=trust))
+            return outcome._replace(label=outcome.label._replace(trust=trust))
         return outcome
 
 

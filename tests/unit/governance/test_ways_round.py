@@ -106,10 +106,8 @@ async def test_nobody_can_give_an_action_a_digest_and_other_arguments_are_anothe
     for forged in (
         dataclasses.replace(checked, args=b'{"to":"evil"}'),
         dataclasses.replace(checked, resource="other"),
-        dataclasses.replace(checked, place=dataclasses.replace(place("t1"), run_id="another")),
-        dataclasses.replace(
-            checked, place=dataclasses.replace(place("t2"), principal=Principal(kind="user", id="v"))
-        ),
+        dataclasses.replace(checked, place=place("t1")._replace(run_id="another")),
+        dataclasses.replace(checked, place=place("t2")._replace(principal=Principal(kind="user", id="v"))),
     ):
         assert isinstance(await scene.gate.perform(forged, governed), Refused)
     assert scene.sent == sent

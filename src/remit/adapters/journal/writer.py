@@ -35,7 +35,7 @@ class CommitFuture(asyncio.Future[Any]):
         return False
 
 
-WAKE_MAX = 32
+WAKE_MAX = 16
 BATCH_MAX = 512
 BUSY_TIMEOUT_MS = 10_000
 
