@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from model_wires import AnthropicWire, ChatWire, ResponsesWire
 
+from remit.adapters.prices import PriceBook
 from remit.core.messages import (
     Message,
     ModelReply,
@@ -20,7 +22,8 @@ from remit.core.messages import (
     Usage,
 )
 from remit.ports.effects import EffectFailed
-from remit.testing.model_server import Chaos, ServerOptions, load_script, serve
+from remit.runtime.clock import SystemClock
+from remit.testing.model_server import Chaos, Script, ServerOptions, load_script, serve
 from remit.testing.model_suite import ModelWire
 
 SCRIPT = """
@@ -144,3 +147,34 @@ async def test_whatever_goes_wrong_the_provider_bills_no_more_than_we_say(name: 
 def _billed(bill: dict[str, int]) -> tuple[int, int]:
     read = bill["input_tokens"] + bill["cache_read_tokens"] + bill["cache_write_tokens"]
     return read, bill["output_tokens"]
+
+
+@pytest.mark.parametrize("way", SINKS)
+@pytest.mark.parametrize(
+    ("name", "model", "served", "dearer"),
+    [
+        ("anthropic", "claude-haiku-4-5", {"tier": "standard", "geo": "us", "percent": 110}, False),
+        ("anthropic", "claude-haiku-4-5", {"tier": "batch", "percent": 50}, False),
+        ("responses", "gpt-5.2", {"tier": "priority", "percent": 200}, False),
+        ("chat", "gpt-5.2", {"tier": "flex", "percent": 50}, False),
+        ("anthropic", "claude-haiku-4-5", {"tier": "secret", "geo": "mars", "percent": 100}, True),
+        ("responses", "gpt-5.2", {"tier": "secret", "percent": 100}, True),
+    ],
+)
+async def test_surcharges_are_settled_as_the_server_bills_them_and_unknown_terms_never_below(
+    name: str, model: str, served: dict[str, object], dearer: bool, way: str
+) -> None:
+    wire, sink, prices = WIRES[name], SINKS[way], PriceBook(None, SystemClock())
+    script = Script.model_validate(
+        {"name": "s", "match": ".", "turns": [{"say": "It is a long story. " * 20, "served": served}]}
+    )
+    async with serve((script,)) as server:
+        client = wire.open(server.base_url + "/v1", None, 10.0)
+        request = replace(request_of(wire, user("Tell me. " * 2000), cache=True), model=model)
+        reply = await client.complete(request, sink)
+        await client.aclose()
+        bill = server.bill["cost_nano_usd"]
+    charge = prices.charge(model, reply.usage)
+    assert charge.assumed is dearer
+    assert charge.cost_nano_usd >= bill if dearer else charge.cost_nano_usd == bill
+    assert charge.cost_nano_usd <= prices.worst_cost(model, reply.usage.prompt_tokens, 300)

@@ -157,8 +157,10 @@ def _usage(answer: Answer) -> dict[str, Any]:
             "ephemeral_5m_input_tokens": tokens.cache_write_5m,
             "ephemeral_1h_input_tokens": tokens.cache_write_1h,
         },
-        "service_tier": "standard",
+        "service_tier": answer.served.tier or "standard",
     }
+    if answer.served.geo:
+        usage["inference_geo"] = answer.served.geo
     if tokens.reasoning:
         usage["output_tokens_details"] = {"thinking_tokens": tokens.reasoning}
     return usage

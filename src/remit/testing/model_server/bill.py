@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from remit.testing.model_server.conversation import STANDARD, Served
 from remit.testing.model_server.wire import Tokens
 
 ENTRIES_MAX = 100_000
@@ -106,6 +107,7 @@ class Entry:
     tokens: Tokens
     cost_nano_usd: int
     outcome: EntryOutcome = "hung"
+    served: Served = STANDARD
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -117,6 +119,8 @@ class Entry:
             "stream": self.stream,
             "outcome": self.outcome,
             "billed": self.billed,
+            "service_tier": self.served.tier,
+            "inference_geo": self.served.geo,
             "input_tokens": self.tokens.input,
             "output_tokens": self.tokens.output,
             "cache_read_tokens": self.tokens.cache_read,
@@ -148,7 +152,8 @@ class Bill:
     def add(self, entry: Entry) -> Entry:
         """Put one request on the bill; where it is billed, at its model's rate."""
         if entry.billed:
-            cost = entry.cost_nano_usd = self.rate(entry.model).cost(entry.tokens)
+            full = self.rate(entry.model).cost(entry.tokens)
+            cost = entry.cost_nano_usd = -(-full * entry.served.percent // 100)
             day = datetime.fromtimestamp(entry.at_us // 1_000_000, UTC).date().isoformat()
             for line in (
                 self._total,

@@ -76,6 +76,18 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """On what terms an answer is served, and what is billed for it, in percent of the rates."""
+
+    tier: str = ""
+    geo: str = ""
+    percent: int = 100
+
+
+STANDARD = Served()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A turn to answer with, `delay_s` later, `drip_s` between the pieces of a stream.
 
@@ -89,6 +101,7 @@ class Reply:
     refusal: str | None = None
     delay_s: float = 0.0
     drip_s: float = 0.0
+    served: Served = STANDARD
     fault: Fault | None = None
 
 

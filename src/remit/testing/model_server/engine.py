@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from remit.testing.model_server import references
-from remit.testing.model_server.conversation import Call, Conversation, Failure, Reply, View
+from remit.testing.model_server.conversation import Call, Conversation, Failure, Reply, Served, View
 from remit.testing.model_server.references import Unresolved
 from remit.testing.model_server.scripts import Branch, Script, ScriptError, Step, arrange
 
@@ -98,6 +98,7 @@ def _reply(step: Step, view: View) -> Reply:
         refusal=None if step.refuse is None else references.fill_text(step.refuse, view),
         delay_s=step.after,
         drip_s=step.drip_s,
+        served=Served(**step.served.model_dump()),
     )
 
 

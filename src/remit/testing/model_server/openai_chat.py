@@ -267,7 +267,7 @@ def _shell(answer: Answer, kind: str) -> dict[str, Any]:
         "object": kind,
         "created": answer.created_s,
         "model": answer.asked.conversation.model,
-        "service_tier": "default",
+        "service_tier": answer.served.tier or "default",
         "system_fingerprint": None,
     }
 

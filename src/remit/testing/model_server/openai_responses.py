@@ -184,7 +184,7 @@ def _response(answer: Answer, output: list[dict[str, Any]] | None) -> dict[str, 
         "model": answer.asked.conversation.model,
         "output": output or [],
         "previous_response_id": None,
-        "service_tier": "default",
+        "service_tier": answer.served.tier or "default",
         "usage": usage,
         **{name: request.get(name, value) for name, value in _ECHOED.items()},
     }

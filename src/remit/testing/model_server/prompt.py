@@ -196,6 +196,7 @@ def compose(reply: Reply, asked: Asked, prompt: Tokens, created_s: int) -> Answe
             output=asked.output_tokens_max if stop == "max_tokens" else output,
             reasoning=reasoning,
         ),
+        served=reply.served,
     )
 
 

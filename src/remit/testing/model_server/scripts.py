@@ -124,11 +124,20 @@ class ScriptCall(_Strict):
         return value
 
 
+class ScriptTerms(_Strict):
+    """How the provider says it served an answer, and what it bills, in percent of its rates."""
+
+    tier: str = Field(default="", pattern="^[a-z0-9_-]{0,32}$")
+    geo: str = Field(default="", pattern="^[a-z0-9_-]{0,32}$")
+    percent: int = Field(default=100, ge=0, le=10_000)
+
+
 class Step(_Strict):
     """One answer of the model: a text, tool calls or both, `after` so many seconds.
 
     `say_json` is said as JSON text; `think` comes before the text; `refuse`: the model declines, and why;
-    `drip_s` passes between the pieces of a stream; `sent_back`: the agent does not accept the answer.
+    `drip_s` passes between the pieces of a stream; `sent_back`: the agent does not accept the answer;
+    `served`: on what terms.
     """
 
     say: str = ""
@@ -140,6 +149,7 @@ class Step(_Strict):
     drip_s: float = Field(default=0.0, ge=0, le=60, strict=False)
     error: ScriptError | None = None
     sent_back: bool = False
+    served: ScriptTerms = ScriptTerms()
 
     @model_validator(mode="after")
     def _does_something(self) -> Step:

@@ -142,7 +142,7 @@ class ModelServer:
         tells_writes = self.bill.rate(model).cache_write is not None
         prompt = self._cache.count(asked, tells_writes=tells_writes)
         answer = compose(reply, asked, prompt, entry.at_us // 1_000_000)
-        fault = reply.fault
+        fault, entry.served = reply.fault, reply.served
         if fault is not None and fault.failure is not None and not asked.stream:
             data = wire.failure(fault.failure, entry.request_id)
             self._charge(entry, answer.tokens)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from remit.testing.model_server.conversation import Call, Conversation, Failure
+from remit.testing.model_server.conversation import STANDARD, Call, Conversation, Failure, Served
 from remit.testing.model_server.limits import Allowance
 
 Stop: TypeAlias = Literal["end", "tool_use", "max_tokens", "stop_sequence", "refusal"]
@@ -82,6 +82,7 @@ class Answer:
     stop: Stop
     stop_sequence: str | None
     tokens: Tokens
+    served: Served = STANDARD
 
     @property
     def seed(self) -> str:
