@@ -14,6 +14,7 @@ from remit.cli.asynchronous import run_async
 from remit.cli.costs_forecast import show_forecast
 from remit.cli.costs_period import Period, period_options
 from remit.cli.costs_prices import prices
+from remit.cli.costs_reconcile import reconcile_export
 from remit.cli.output import dim, json_option, print_json, print_table
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
@@ -34,7 +35,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
     "  remit costs --by agent,tool --json\n"
     "  remit costs --by run --since 2h --csv > runs.csv\n"
     "  remit costs forecast agent-config.yaml\n"
-    "  remit costs prices gpt-5.2\n",
+    "  remit costs prices gpt-5.2\n"
+    "  remit costs reconcile november.csv\n",
 )
 @click.option(
     "--by",
@@ -84,6 +86,7 @@ def command(context: click.Context, by: str, period: Period, as_json: bool, as_c
 
 command.add_command(show_forecast)
 command.add_command(prices)
+command.add_command(reconcile_export)
 
 
 def _dimensions(by: str) -> tuple[CostDimension, ...]:

@@ -111,6 +111,9 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "config.unknown_tool": _kind(422, Exit.USAGE, "use one of the tools that `remit tools list` shows"),
         "config.unknown_rate_group": _kind(422, Exit.USAGE, "use one of the rate groups that are listed"),
         "config.rule_never_fires": _kind(422, Exit.USAGE, "mend the condition so that some call can meet it"),
+        "export.invalid": _kind(
+            422, Exit.USAGE, "export costs as CSV with a day, a model and an amount in USD on each line"
+        ),
         "usage.invalid": _kind(422, Exit.USAGE, "see --help"),
         "webhook.invalid": _kind(
             401,
