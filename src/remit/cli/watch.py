@@ -61,10 +61,11 @@ class Watch:
                 )
             )
         elif isinstance(event, ThresholdCrossed):
-            spent, cap = format_usd(event.spent_nano_usd, 2), format_usd(event.cap_nano_usd, 2)
+            alert = event.alert
+            spent, cap = format_usd(alert.spent_nano_usd, 2), format_usd(alert.cap_nano_usd, 2)
             print(
                 paint(
-                    f"  ! {event.threshold_percent} % of {event.scope} is spent: {spent} of {cap}", "yellow"
+                    f"  ! {alert.threshold_percent} % of {alert.scope} is spent: {spent} of {cap}", "yellow"
                 )
             )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _PREFIXES = (
     ("claude", "anthropic"),
     ("gpt", "openai"),
@@ -16,6 +18,7 @@ _PREFIXES = (
 )
 
 
+@lru_cache(maxsize=256)
 def provider_of(model: str) -> str:
     """The `gen_ai.provider.name` of a model, by the way its maker names models; `unknown` otherwise.
 

@@ -268,15 +268,8 @@ class Gate:
             # it was done and cannot be recorded: the open intent says so to whoever looks
             return Unknown(action_id=action.id, reason=f"the outcome could not be recorded: {error}")
         for alert in settled.alerts:
-            self._telemetry.emit(
-                ThresholdCrossed(
-                    run=governed.run,
-                    scope=alert.scope,
-                    threshold_percent=alert.threshold_percent,
-                    spent_nano_usd=alert.spent_nano_usd,
-                    cap_nano_usd=alert.cap_nano_usd,
-                )
-            )
+            run = governed.run
+            self._telemetry.emit(ThresholdCrossed(agent=run.agent, alert=alert, run=run))
         if isinstance(action, Release) and not settled.run_ended:
             return Failed(code="run.not_running", message="the run had ended before its answer")
         return _shown(attempted, held_nano_usd)

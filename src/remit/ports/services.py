@@ -12,6 +12,7 @@ from remit.core.messages import Usage
 from remit.core.outbox import MessageState, OutboxMessage
 from remit.core.outcomes import Outcome
 from remit.core.runs import Run, RunEnd
+from remit.ports.journal import Alert
 
 
 class Clock(Protocol):
@@ -114,13 +115,14 @@ class RunStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdCrossed:
-    """Spending crossed a threshold of its cap, for the first time in the period. Money in nano-USD."""
+    """Spending crossed a threshold of its cap, for the first time in the period.
 
-    run: Run
-    scope: str
-    threshold_percent: int
-    spent_nano_usd: int
-    cap_nano_usd: int
+    `run` is None where no call of a run crossed it, but a hold that expired.
+    """
+
+    agent: str
+    alert: Alert
+    run: Run | None = None
 
 
 TelemetryEvent: TypeAlias = (

@@ -30,7 +30,7 @@ from remit.core.quota import Quota
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
-from remit.ports.services import Receipt, Telemetry
+from remit.ports.services import Receipt, Telemetry, ThresholdCrossed
 from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
@@ -112,18 +112,19 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         interrupted = await journal.interrupt_runs(clock.now_us())
         tools, notices = _open_tools(deployment, options, remit, stack)
         metrics.declare(remit.agent, remit.allowed_tools, remit.model)
+        telemetry = stack.enter_context(_open_telemetry(deployment, options, metrics))
         services = GateServices(
             journal=journal,
             prices=open_prices(deployment.environment, clock),
             clock=clock,
-            telemetry=stack.enter_context(_open_telemetry(deployment, options, metrics)),
+            telemetry=telemetry,
             tenant_cap=tenant_cap(deployment.environment),
         )
         rules = Rules(remit, tools.specs)
         gate = Gate(services, Effects(model=model, tools=tools, counter=model))
         runner = Runner(services, gate, rules)
         await runner.announce()
-        stack.push_async_callback(_ended, asyncio.create_task(_expire_holds(journal, clock)))
+        stack.push_async_callback(_ended, asyncio.create_task(_expire_holds(services, remit.agent)))
         await stack.enter_async_context(delivering(deployment, journal, clock, partial(_told, metrics)))
         await warming  # so that the first call's time is the call's, and not the import's
         # what is loaded stays: a full collection need not look through it again (50 ms)
@@ -141,10 +142,17 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         )
 
 
-async def _expire_holds(journal: SqliteJournal, clock: SystemClock) -> None:
+async def _expire_holds(services: GateServices, agent: str) -> None:
     """Every now and then, presume spent what no call will settle any more."""
+    clock = services.clock
     while True:
-        await journal.expire_holds(clock.now_us())
+        try:
+            settled = await services.journal.expire_holds(clock.now_us())
+        except RemitError as error:  # what is held stays held, which is safe; the next time it may work
+            _notice(f"holds could not be expired: {error}")
+        else:
+            for alert in settled.alerts:
+                services.telemetry.emit(ThresholdCrossed(agent=agent, alert=alert))
         await clock.sleep(EXPIRE_EVERY_S)
 
 

@@ -22,6 +22,7 @@ from remit.testing.journal_values import (
     digest_of,
     ending_of,
     hold_of,
+    kind_of,
     run_of,
 )
 
@@ -116,3 +117,16 @@ async def test_a_shared_commit_is_as_many_commits_one_after_the_other(
         assert sorted(await shared.calls(run), key=str) == sorted(await single.calls(run), key=str)
     await shared.close()
     await single.close()
+
+
+async def test_a_refused_call_leaves_no_balance_though_another_of_its_commit_is_admitted(
+    template: bytes, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    journal = await opened(tmp_path / "remit.db", template, clock)
+    fits = admission_of("r0.1.t1", clock, holds=(hold_of(500, "day:a"),), amount_nano_usd=20)
+    refused = admission_of("r0.1.t2", clock, holds=(hold_of(10, "day:b"),), amount_nano_usd=20)
+    verdicts = await asyncio.gather(journal.admit(fits), journal.admit(refused))
+    assert [kind_of(verdict) for verdict in verdicts] == ["Admitted", "budget"]
+    assert [balance.scope for balance in await journal.balances()] == ["day:a"]
+    await journal.close()

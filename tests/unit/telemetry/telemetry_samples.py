@@ -11,6 +11,7 @@ from remit.core.decisions import Decision
 from remit.core.messages import Message, ModelReply, ModelRequest, Text, Usage
 from remit.core.outcomes import Done, Outcome, Refused
 from remit.core.runs import Run, RunEnd, RunStatus
+from remit.ports.journal import Alert
 from remit.ports.services import AttemptEnded, EffectEnded, RunStarted, RunStopped, ThresholdCrossed
 
 T0 = 1_790_000_000_000_000
@@ -155,6 +156,5 @@ def stopped(run: Run, status: RunStatus = "succeeded", code: str = "", cost: int
 
 
 def crossed(run: Run, scope: str = "agent:customer-support-v2:2026-11-22") -> ThresholdCrossed:
-    return ThresholdCrossed(
-        run=run, scope=scope, threshold_percent=80, spent_nano_usd=40_000_000_000, cap_nano_usd=50 * 10**9
-    )
+    alert = Alert(scope=scope, threshold_percent=80, spent_nano_usd=40_000_000_000, cap_nano_usd=50 * 10**9)
+    return ThresholdCrossed(agent=run.agent, alert=alert, run=run)

@@ -52,6 +52,7 @@ class Ledger:
         self._connection = connection
         self._now_us = now_us
         self._balances = {scope: _Balance() for scope in scopes}
+        self._changed: set[str] = set()
         if self._balances:
             asked = (orjson.dumps(list(self._balances)).decode(),)
             for scope, spent, held, presumed in connection.execute(_READ, asked):
@@ -83,6 +84,7 @@ class Ledger:
             return NO_SCOPES
         for hold in admission.holds:
             self._balances[hold.scope].held += admission.amount_nano_usd
+            self._changed.add(hold.scope)
         listed = [(hold.scope, hold.cap_nano_usd, hold.alert_percent) for hold in admission.holds]
         return orjson.dumps(listed).decode()
 
@@ -108,8 +110,12 @@ class Ledger:
         return self._move(intent.scopes, (intent.held, intent.held, intent.held), at_us, records)
 
     def write(self) -> None:
-        """Write the balances."""
-        rows = [(scope, kept.spent, kept.held, kept.presumed) for scope, kept in self._balances.items()]
+        """Write the balances that have changed: a call that was refused leaves no trace."""
+        rows = [
+            (scope, kept.spent, kept.held, kept.presumed)
+            for scope, kept in self._balances.items()
+            if scope in self._changed
+        ]
         self._connection.executemany(_WRITE, rows)
 
     def _move(
@@ -120,6 +126,7 @@ class Ledger:
         held, spent, presumed = moves
         for scope, cap, percent in orjson.loads(scopes):
             balance = self._balances[scope]
+            self._changed.add(scope)
             balance.held -= held
             balance.spent += spent
             balance.presumed += presumed

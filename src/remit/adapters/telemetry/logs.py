@@ -153,19 +153,19 @@ class JsonLog:
         return line
 
     def _alert(self, event: ThresholdCrossed) -> bytes:
-        run = event.run
+        alert, run = event.alert, event.run
         line = {
             "ts": audit.timestamp(self._spans.now_us()),
             "level": "WARNING",
             "event": names.LOG_ALERT,
-            "trace_id": run.trace_id,
-            "run_id": run.id,
-            "agent": run.agent,
-            "scope": event.scope,
-            "threshold_percent": event.threshold_percent,
-            "spent": _usd(event.spent_nano_usd),
-            "cap": _usd(event.cap_nano_usd),
+            "agent": event.agent,
+            "scope": alert.scope,
+            "threshold_percent": alert.threshold_percent,
+            "spent": _usd(alert.spent_nano_usd),
+            "cap": _usd(alert.cap_nano_usd),
         }
+        if run is not None:
+            line |= {"trace_id": run.trace_id, "run_id": run.id}
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
     def _head(self, level: str, name: str, span: SpanRecord) -> dict[str, Any]:

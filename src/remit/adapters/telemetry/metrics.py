@@ -153,8 +153,8 @@ class Metrics:
             self._first_text.labels(event.run.agent, event.model).observe(event.after_us / 1_000_000)
         elif isinstance(event, ThresholdCrossed):
             # The scope's kind alone: the rest of it may be a run's id.
-            kind = event.scope.split(":", 1)[0]
-            self._alerts.labels(event.run.agent, kind, str(event.threshold_percent)).inc()
+            kind = event.alert.scope.split(":", 1)[0]
+            self._alerts.labels(event.agent, kind, str(event.alert.threshold_percent)).inc()
 
     def see_quota(self, quota: Quota) -> None:
         """Take what a provider still allows."""
