@@ -137,11 +137,12 @@ class Gate:
         try:
             admission = self._admission(action, governed, decision, approval_id, at_us)
             admitted = await self._admit(admission)
-            lowered = await self._lowered(action, governed, admitted, at_us)
-            if lowered is not None:
-                action = lowered
-                admission = self._admission(action, governed, decision, approval_id, at_us)
-                admitted = await self._admit(admission)
+            if isinstance(admitted, Misfit) and isinstance(action, ModelCall):
+                lowered = await self._lowered(action, governed, admitted, at_us)
+                if lowered is not None:
+                    action = lowered
+                    admission = self._admission(action, governed, decision, approval_id, at_us)
+                    admitted = await self._admit(admission)
         except Exception as error:
             denial = denials.of_error(error, governed.rules)
             return denial, await self._refuse(action, governed, denial, at_us)
@@ -207,16 +208,12 @@ class Gate:
         )
 
     async def _lowered(
-        self, action: Action, governed: GovernedRun, verdict: Admitted | Recorded | Misfit, at_us: int
+        self, action: ModelCall, governed: GovernedRun, misfit: Misfit, at_us: int
     ) -> ModelCall | None:
-        """A model call that did not fit the money left, within bounds that do: fewer output tokens, or a count."""
-        if (
-            not isinstance(action, ModelCall)
-            or not isinstance(verdict, Misfit)
-            or verdict.left_nano_usd is None
-        ):
+        """A call that did not fit the money left, within bounds that do: fewer output tokens, or a count."""
+        if misfit.left_nano_usd is None:
             return None
-        lowered = budget.capped(action, verdict.left_nano_usd, self._prices)
+        lowered = budget.capped(action, misfit.left_nano_usd, self._prices)
         if lowered is not None or self._effects.counter is None:
             return lowered
         # it is allowed, and nothing but money is in its way: the provider may see it, once that is on record
@@ -224,7 +221,7 @@ class Gate:
         tokens = await self._effects.counter.count_tokens(action.request)
         if tokens is None:
             return None
-        return budget.fitting(budget.counted(action, tokens), verdict.left_nano_usd, self._prices)
+        return budget.fitting(budget.counted(action, tokens), misfit.left_nano_usd, self._prices)
 
     async def _admit(self, admission: Admission) -> Admitted | Recorded | Misfit:
         """The journal's verdict. Who is cancelled while it is given leaves no intent open behind."""
