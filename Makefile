@@ -35,7 +35,7 @@ run: setup ## Run the support agent on a real task (TASK="..."), offline unless 
 show-task: ## Print the task that `make run` would give
 	@printf '%s\n' "$$REMIT_TASK"
 
-test: setup ## Run the tests
+test: setup tokenizers ## Run the tests
 	$(BIN)/python -m pytest
 
 check: setup lint types contracts test ## Everything CI holds against a change
