@@ -135,16 +135,13 @@ def measure(options: Options) -> list[Measure]:
     seeds = range(options.pick(10, 100))
     clean = [_trial(options.folder, seed, faults=False) for seed in seeds]
     faulty = [_trial(options.folder, seed, faults=True) for seed in seeds]
-    kills = []
-    for seed in range(options.pick(2, 20)):
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            trial = asyncio.run(killed.endure(Path(folder), seed))
-        print(f"benchmarks: kill -9, seed {seed}: {trial.describe()}", file=sys.stderr, flush=True)
-        kills.append(trial)
+    served = [_served(options.folder, seed, kills=0) for seed in range(options.pick(2, 100))]
+    kills = [_served(options.folder, seed, kills=killed.KILLS) for seed in range(options.pick(2, 20))]
     rows = (
         ("bill / cap, no faults", [one.billed / CAP for one in clean], UTILISATION_MIN, "the last calls' bounds"),
         ("bill / cap, 1 call in 10 unheard", [one.billed / CAP for one in faulty], None, "what is presumed"),
         ("ledger / cap, 1 call in 10 unheard", [one.spent / CAP for one in faulty], UTILISATION_MIN, "bounds"),
+        ("the model server's own bill / cap", [one.bill_share for one in served], UTILISATION_MIN, "bounds"),
         ("bill / cap, kill -9, cuts, hangs", [one.bill_share for one in kills], None, "what is presumed"),
         ("ledger / cap, kill -9, cuts, hangs", [one.ledger_share for one in kills], None, "the last bounds"),
     )  # fmt: skip
@@ -163,6 +160,15 @@ def measure(options: Options) -> list[Measure]:
             )
         )
     return measures
+
+
+def _served(parent: Path, seed: int, *, kills: int) -> killed.Trial:
+    """A trial against the model server; where processes are killed, it has faults as well."""
+    chaos = killed.stormy(seed) if kills else killed.QUIET
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        trial = asyncio.run(killed.endure(Path(folder), seed, chaos=chaos, kills=kills))
+    print(f"benchmarks: model server, seed {seed}: {trial.describe()}", file=sys.stderr, flush=True)
+    return trial
 
 
 def _trial(parent: Path, seed: int, *, faults: bool) -> Spent:

@@ -114,7 +114,22 @@ class Trial:
         )
 
 
-async def endure(folder: Path, seed: int, *, kills: int = KILLS, cap_usd: Decimal = TENANT_CAP_USD) -> Trial:
+QUIET = Chaos(seed=0, limited=0, failed=0, cut=0, hung=0, slow=0)
+
+
+def stormy(seed: int) -> Chaos:
+    """Limits, failures, cuts in the middle, answers that never come after their bill, slow drips."""
+    return Chaos(seed=seed, limited=20, failed=20, cut=100, hung=60, slow=100, slow_s=0.02)
+
+
+async def endure(
+    folder: Path,
+    seed: int,
+    *,
+    chaos: Chaos,
+    kills: int = KILLS,
+    cap_usd: Decimal = TENANT_CAP_USD,
+) -> Trial:
     """Kill `kills` processes at moments that `seed` chooses, then let others spend the rest of the cap.
 
     Raises: AssertionError as soon as `bill <= spent + held <= cap` fails at a scope, or a hold is freed that
@@ -125,7 +140,6 @@ async def endure(folder: Path, seed: int, *, kills: int = KILLS, cap_usd: Decima
     caps = {**dict.fromkeys(AGENTS, nano_usd(cap_usd * AGENT_SHARE)), "tenant": nano_usd(cap_usd)}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    chaos = Chaos(seed=seed, limited=20, failed=20, cut=100, hung=60, slow=100, slow_s=0.02)
     before: Ledger | None = None
     async with serve([Script.model_validate(SCRIPT)], ServerOptions(chaos=chaos)) as server:
         number, left = 0, list(AGENTS)

@@ -33,6 +33,13 @@ async def test_with_bills_that_nobody_hears_of_the_ledger_is_above_the_bill_and_
 async def test_processes_killed_amid_cuts_and_hangs_leave_the_bill_below_the_ledger_below_the_cap(
     tmp_path: Path, seed: int
 ) -> None:
-    trial = await killed.endure(tmp_path, seed, kills=2, cap_usd=Decimal("0.80"))
+    trial = await killed.endure(tmp_path, seed, chaos=killed.stormy(seed), kills=2, cap_usd=Decimal("0.80"))
     print(f"seed {seed}: {trial.describe()}")
     assert 0 < trial.bill <= trial.spent <= trial.cap
+
+
+async def test_the_model_server_s_own_bill_fills_the_cap_and_never_passes_it(tmp_path: Path) -> None:
+    trial = await killed.endure(tmp_path, 0, chaos=killed.QUIET, kills=0)
+    print(trial.describe())
+    assert trial.bill == trial.spent
+    assert UTILISATION_MIN <= trial.bill_share <= 1
