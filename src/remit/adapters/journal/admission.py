@@ -8,14 +8,14 @@ written at once, so that a statement serves many calls; with a batch of one it i
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import orjson
 
 from remit.adapters.journal import money, runs
+from remit.adapters.journal.sql import Sql
 from remit.adapters.journal.windows import Windows
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
@@ -23,8 +23,11 @@ from remit.ports.journal import Admission, Admitted, Completion, Misfit, Recorde
 
 Verdict: TypeAlias = Admitted | Recorded | Misfit | RemitError
 
+Numbers: TypeAlias = Callable[[Sql, int], Iterable[int]]
+"""Gives so many places in the log to the records of as many intents."""
+
 # what a batch must know of the world: its runs, its actions that were begun before, and all that is paused
-_FACTS = """
+FACTS = """
 SELECT 0, id, status FROM run WHERE id IN (SELECT value FROM json_each(?))
 UNION ALL SELECT 1, id, seq FROM call WHERE id IN (SELECT value FROM json_each(?))
 UNION ALL SELECT 2, scope, reason FROM control
@@ -34,7 +37,7 @@ SELECT call.digest, done.state, done.result, done.input_tokens, done.output_toke
        done.cache_read_tokens, done.cache_write_tokens, done.cost
 FROM call LEFT JOIN done USING (seq) WHERE call.seq = ?
 """
-_APPROVAL = """
+APPROVAL = """
 SELECT action_digest, remit_digest, verdict, expires_at, used_at, run_id FROM approval WHERE id = ?
 """
 _USE_APPROVAL = "UPDATE approval SET used_at = ? WHERE id = ?"
@@ -43,7 +46,7 @@ _INTENT_RECORD = "INSERT INTO audit (seq, body) VALUES (?, ?)"
 _CALL = "INSERT INTO call VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INFLIGHT = "INSERT INTO inflight (seq, held, scopes, presumed, expires_at) VALUES (?, ?, ?, 0, ?)"
 
-_INTENTS = """
+INTENTS = """
 SELECT call.id, seq, held, presumed, scopes FROM call JOIN inflight USING (seq)
 WHERE call.id IN (SELECT value FROM json_each(?))
 """
@@ -60,11 +63,19 @@ class _Facts:
     paused: dict[str, str]
 
 
-def admit_all(connection: sqlite3.Connection, admissions: Sequence[Admission], now_us: int) -> list[Verdict]:
+def next_numbers(connection: Sql, count: int) -> Iterable[int]:
+    """The numbers after the last record's: right where there is one writer at a time."""
+    (last,) = connection.execute(_LAST_RECORD).fetchone()
+    return range(last + 1, last + 1 + count)
+
+
+def admit_all(
+    connection: Sql, admissions: Sequence[Admission], now_us: int, numbers: Numbers = next_numbers
+) -> list[Verdict]:
     """Record each intent and take what it needs, if everything of it holds; otherwise nothing of it."""
     if len({admission.action_id for admission in admissions}) < len(admissions):
         # the same action twice at once: the second must see what became of the first
-        return [admit_all(connection, [admission], now_us)[0] for admission in admissions]
+        return [admit_all(connection, [admission], now_us, numbers)[0] for admission in admissions]
     facts = _facts(connection, admissions)
     ledger = money.Ledger(
         connection, {hold.scope for admission in admissions for hold in admission.holds}, now_us
@@ -81,24 +92,24 @@ def admit_all(connection: sqlite3.Connection, admissions: Sequence[Admission], n
             if admission.approval_id is not None:
                 connection.execute(_USE_APPROVAL, (now_us, admission.approval_id))
     if taken:
-        _write(connection, taken)
+        _write(connection, taken, numbers(connection, len(taken)))
         ledger.write()
         windows.write()
     return verdicts
 
 
-def _facts(connection: sqlite3.Connection, admissions: Sequence[Admission]) -> _Facts:
+def _facts(connection: Sql, admissions: Sequence[Admission]) -> _Facts:
     run_ids = list({admission.run_id for admission in admissions})
     action_ids = [admission.action_id for admission in admissions]
     found: tuple[dict[str, str], dict[str, int], dict[str, str]] = ({}, {}, {})
     asked = (orjson.dumps(run_ids).decode(), orjson.dumps(action_ids).decode())
-    for kind, key, value in connection.execute(_FACTS, asked):
+    for kind, key, value in connection.execute(FACTS, asked):
         found[kind][key] = value
     return _Facts(*found)
 
 
 def _verdict(
-    connection: sqlite3.Connection,
+    connection: Sql,
     admission: Admission,
     facts: _Facts,
     taking: tuple[money.Ledger, Windows, int],
@@ -124,9 +135,7 @@ def _verdict(
     )
 
 
-def _known(
-    connection: sqlite3.Connection, seq: int, admission: Admission, status: str | None
-) -> Recorded | Misfit:
+def _known(connection: Sql, seq: int, admission: Admission, status: str | None) -> Recorded | Misfit:
     digest, state, result, read, written, cache_read, cache_write, cost = connection.execute(
         _RECORDED, (seq,)
     ).fetchone()
@@ -145,10 +154,10 @@ def _known(
     return Recorded(state=state, result=result, usage=usage, cost_nano_usd=cost)
 
 
-def _approval_misfit(connection: sqlite3.Connection, admission: Admission, now_us: int) -> Misfit | None:
+def _approval_misfit(connection: Sql, admission: Admission, now_us: int) -> Misfit | None:
     if admission.approval_id is None:
         return None
-    row = connection.execute(_APPROVAL, (admission.approval_id,)).fetchone()
+    row = connection.execute(APPROVAL, (admission.approval_id,)).fetchone()
     if row is None:
         return Misfit(kind="approval", detail="there is no such approval")
     digest, remit_digest, verdict, expires_at, used_at, run_id = row
@@ -165,10 +174,9 @@ def _approval_misfit(connection: sqlite3.Connection, admission: Admission, now_u
     return None
 
 
-def _write(connection: sqlite3.Connection, taken: list[tuple[Admission, str]]) -> None:
-    (last,) = connection.execute(_LAST_RECORD).fetchone()
+def _write(connection: Sql, taken: list[tuple[Admission, str]], numbers: Iterable[int]) -> None:
     audit, calls, inflight = [], [], []
-    for seq, (admission, scopes) in enumerate(taken, last + 1):
+    for seq, (admission, scopes) in zip(numbers, taken, strict=True):
         audit.append((seq, admission.intent))
         calls.append(
             (
@@ -187,15 +195,13 @@ def _write(connection: sqlite3.Connection, taken: list[tuple[Admission, str]]) -
     connection.executemany(_INFLIGHT, inflight)
 
 
-def complete_all(
-    connection: sqlite3.Connection, completions: Sequence[Completion]
-) -> list[Settled | RemitError]:
+def complete_all(connection: Sql, completions: Sequence[Completion]) -> list[Settled | RemitError]:
     """Record each outcome, settle the money, notice what thresholds were crossed.
 
     The result of a call that was not begun, or has its outcome already, is RemitError `action.conflict`.
     """
     asked = orjson.dumps([completion.action_id for completion in completions]).decode()
-    intents = {row[0]: row[1:] for row in connection.execute(_INTENTS, (asked,))}
+    intents = {row[0]: row[1:] for row in connection.execute(INTENTS, (asked,))}
     scopes = {scope for intent in intents.values() for scope in money.scopes_of(intent[3])}
     ledger = money.Ledger(connection, scopes, 0)
     results: list[Settled | RemitError] = []
@@ -242,9 +248,7 @@ def complete_all(
     ]
 
 
-def _ended(
-    connection: sqlite3.Connection, completion: Completion, result: Settled | RemitError
-) -> Settled | RemitError:
+def _ended(connection: Sql, completion: Completion, result: Settled | RemitError) -> Settled | RemitError:
     """The result, after the run was ended that ends with this completion."""
     if completion.ending is None or isinstance(result, RemitError):
         return result

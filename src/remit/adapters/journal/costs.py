@@ -6,18 +6,18 @@ something. What is still held is told beside it, and is no cost.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from remit.core.days import local_day
+from remit.adapters.journal.runs import FOREVER
+from remit.adapters.journal.sql import Sql
 from remit.core.messages import Usage
 from remit.core.runs import WITHOUT_ANSWER
 from remit.ports.journal import CostDimension, CostQuery, CostRow
 
 _GROUPS: Mapping[CostDimension, str] = MappingProxyType(
     {
-        "day": "local_day(at)",
+        "day": "local_day(at, ?3)",
         "tenant": "run.tenant",
         "agent": "run.agent",
         "run": "run_id",
@@ -34,38 +34,41 @@ WITH counted AS (
            coalesce(cost, inflight.presumed) AS cost, coalesce(done.presumed, inflight.presumed) AS presumed,
            coalesce(inflight.held, 0) AS held,
            done.seq IS NOT NULL OR inflight.presumed > 0 AS ended,
-           CASE WHEN content != x'' AND (done.seq IS NOT NULL OR inflight.presumed > 0) THEN content END AS content
+           CASE WHEN length(content) > 0 AND (done.seq IS NOT NULL OR inflight.presumed > 0) THEN content END AS content
     FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
-    WHERE call.at >= :since AND call.at < :until AND state IS NOT 'cancelled'
+    WHERE call.at >= ?1 AND call.at < ?2 AND coalesce(state, '') != 'cancelled'
           AND (kind = 'model' OR coalesce(cost, inflight.presumed + inflight.held) > 0)
 ), repeated AS (
     SELECT seq FROM (
         SELECT seq, row_number() OVER (PARTITION BY run_id, content, resource ORDER BY seq) AS place
         FROM counted WHERE content IS NOT NULL
-    ) WHERE place > 1
+    ) AS placed WHERE place > 1
 )
-SELECT sum(ended), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
+SELECT count(*) FILTER (WHERE ended), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
        sum(cost), sum(saved),
-       sum(CASE WHEN state IS 'done' AND status NOT IN ({without_answer})
+       sum(CASE WHEN state = 'done' AND status NOT IN ({without_answer})
            THEN 0 ELSE cost END),
-       sum(presumed), sum(held), sum(counted.seq IN repeated),
-       sum(CASE WHEN counted.seq IN repeated THEN cost END), sum(assumed){groups}
+       sum(presumed), sum(held), count(*) FILTER (WHERE counted.seq IN (SELECT seq FROM repeated)),
+       sum(CASE WHEN counted.seq IN (SELECT seq FROM repeated) THEN cost END),
+       count(*) FILTER (WHERE assumed){groups}
 FROM counted JOIN run ON run.id = run_id
 {group_by}
 """
 
 
-def cost_rows(connection: sqlite3.Connection, query: CostQuery) -> Sequence[CostRow]:
+def cost_rows(connection: Sql, query: CostQuery) -> Sequence[CostRow]:
     """One row for each group in which there is a cost or something is held, in the order of the groups."""
-    connection.create_function("local_day", 1, lambda at: local_day(query.timezone, at), deterministic=True)
     groups = "".join(f", {_GROUPS[dimension]}" for dimension in query.by)
     # by number: a group may have the name of a column
-    places = ", ".join(str(14 + index) for index in range(len(query.by)))
-    group_by = f"GROUP BY {places} ORDER BY {places}" if places else ""
-    until_us = 2**63 - 1 if query.until_us is None else query.until_us
+    places = [str(14 + index) for index in range(len(query.by))]
+    order = ", ".join(f"{place} NULLS FIRST" for place in places)
+    group_by = f"GROUP BY {', '.join(places)} ORDER BY {order}" if places else ""
     without_answer = ", ".join(f"'{status}'" for status in sorted(WITHOUT_ANSWER))
     statement = _COSTS.format(groups=groups, group_by=group_by, without_answer=without_answer)
-    rows = connection.execute(statement, {"since": query.since_us, "until": until_us})
+    values: list[object] = [query.since_us, FOREVER if query.until_us is None else query.until_us]
+    if "day" in query.by:
+        values.append(query.timezone)
+    rows = connection.execute(statement, values)
     found = [_row(row) for row in rows]
     return [row for row in found if row.calls or row.held_nano_usd]
 

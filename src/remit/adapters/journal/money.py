@@ -6,7 +6,6 @@ recorded all the same, because it has been spent. All amounts are nano-USD.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,17 +13,18 @@ from typing import NamedTuple
 import orjson
 
 from remit.adapters.journal import outbox
+from remit.adapters.journal.sql import Sql
 from remit.core import audit
 from remit.core.money import format_usd
 from remit.ports.journal import Admission, Alert, Completion, Hold, Misfit
 
-_READ = "SELECT scope, spent, held, presumed FROM balance WHERE scope IN (SELECT value FROM json_each(?))"
+READ = "SELECT scope, spent, held, presumed FROM balance WHERE scope IN (SELECT value FROM json_each(?))"
 _WRITE = """
 INSERT INTO balance (scope, spent, held, presumed) VALUES (?, ?, ?, ?)
 ON CONFLICT (scope) DO UPDATE
 SET spent = excluded.spent, held = excluded.held, presumed = excluded.presumed
 """
-_ALERT = "INSERT OR IGNORE INTO alert (scope, threshold, at) VALUES (?, ?, ?)"
+_ALERT = "INSERT INTO alert (scope, threshold, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 
 NO_SCOPES = "[]"
 
@@ -48,14 +48,14 @@ class _Balance:
 class Ledger:
     """The balances that one transaction touches: read at once, counted in turn, written at once."""
 
-    def __init__(self, connection: sqlite3.Connection, scopes: Iterable[str], now_us: int) -> None:
+    def __init__(self, connection: Sql, scopes: Iterable[str], now_us: int) -> None:
         self._connection = connection
         self._now_us = now_us
         self._balances = {scope: _Balance() for scope in scopes}
         self._changed: set[str] = set()
         if self._balances:
             asked = (orjson.dumps(list(self._balances)).decode(),)
-            for scope, spent, held, presumed in connection.execute(_READ, asked):
+            for scope, spent, held, presumed in connection.execute(READ, asked):
                 self._balances[scope] = _Balance(spent, held, presumed)
 
     def misfit(self, admission: Admission) -> Misfit | None:

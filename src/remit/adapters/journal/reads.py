@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 
+from remit.adapters.journal.sql import Sql
 from remit.core import audit
 from remit.core.actions import Principal, TaskSource
 from remit.core.messages import Usage
@@ -25,7 +25,7 @@ FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
 WHERE call.id > ? AND call.id < ? ORDER BY call.seq
 """
 _TOTALS = """
-SELECT coalesce(sum(call.kind = 'model' AND done.seq IS NOT NULL), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+SELECT count(*) FILTER (WHERE call.kind = 'model' AND done.seq IS NOT NULL), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
        coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0),
        coalesce(sum(coalesce(cost, inflight.presumed)), 0)
 FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq) WHERE call.id > ? AND call.id < ?
@@ -43,13 +43,13 @@ def _span(run_id: str) -> tuple[str, str]:
     return f"{run_id}.", f"{run_id}/"
 
 
-def run_record(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
+def run_record(connection: Sql, run_id: str) -> RunRecord | None:
     """One run, or None."""
     row = connection.execute(f"{_RUN} WHERE id = ?", (run_id,)).fetchone()
     return None if row is None else _record(connection, row)
 
 
-def run_records(connection: sqlite3.Connection, status: RunStatus | None, limit: int) -> Sequence[RunRecord]:
+def run_records(connection: Sql, status: RunStatus | None, limit: int) -> Sequence[RunRecord]:
     """The newest `limit` runs (of one status), newest first."""
     where = "" if status is None else "WHERE status = ?"
     values: tuple[object, ...] = (limit,) if status is None else (status, limit)
@@ -57,7 +57,7 @@ def run_records(connection: sqlite3.Connection, status: RunStatus | None, limit:
     return [_record(connection, row) for row in rows]
 
 
-def _record(connection: sqlite3.Connection, row: tuple[object, ...]) -> RunRecord:
+def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
     (run_id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline) = row[
         :10
     ]
@@ -102,7 +102,7 @@ def _record(connection: sqlite3.Connection, row: tuple[object, ...]) -> RunRecor
     )
 
 
-def call_records(connection: sqlite3.Connection, run_id: str) -> Sequence[CallRecord]:
+def call_records(connection: Sql, run_id: str) -> Sequence[CallRecord]:
     """The calls of a run in the order in which they were admitted."""
     records = []
     for row in connection.execute(_CALLS, _span(run_id)):
@@ -131,9 +131,9 @@ def call_records(connection: sqlite3.Connection, run_id: str) -> Sequence[CallRe
     return records
 
 
-def audit_entries(connection: sqlite3.Connection, query: AuditQuery) -> Sequence[AuditEntry]:
+def audit_entries(connection: Sql, query: AuditQuery) -> Sequence[AuditEntry]:
     """The newest `query.limit` records that match, oldest first."""
-    conditions, values = ["1"], []
+    conditions, values = ["1 = 1"], []
     if query.run_id is not None:
         conditions.append("json_extract(body, '$.run') = ?")
         values.append(query.run_id)
@@ -151,7 +151,7 @@ def audit_entries(connection: sqlite3.Connection, query: AuditQuery) -> Sequence
     return [AuditEntry(seq=seq, body=body) for seq, body in reversed(rows)]
 
 
-def balances(connection: sqlite3.Connection, prefix: str) -> Sequence[Balance]:
+def balances(connection: Sql, prefix: str) -> Sequence[Balance]:
     """The balances of the scopes that begin with `prefix`."""
     rows = connection.execute(
         "SELECT scope, spent, held, presumed FROM balance WHERE substr(scope, 1, ?) = ? ORDER BY scope",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
+from collections.abc import Sequence
 
 from remit.adapters.journal import money
+from remit.adapters.journal.sql import Sql
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.approvals import Approval
@@ -20,15 +21,20 @@ INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, 
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)
 """
 APPEND = "INSERT INTO audit (body) VALUES (?)"
-_OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND (?1 IS NULL OR expires_at <= ?1)"
+OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND expires_at <= ?"
+BEGINNING = "SELECT tenant, agent, status FROM run WHERE id = ?"
+ENDING = "SELECT status FROM run WHERE id = ?"
 _PRESUME = "UPDATE inflight SET held = 0, presumed = ? WHERE seq = ?"
 _END_RUN = "UPDATE run SET status = ?, ended_at = ?, answer = ?, code = ?, message = ? WHERE id = ?"
 # the columns are the fields of `Approval`, in their order
-_INSERT_APPROVAL = "INSERT INTO approval VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 APPROVAL_COLUMNS = """
 id, action_id, action_digest, run_id, remit_digest, requested_by, requested_at, expires_at,
 resource, action, rule, verdict, decided_by, decided_at, reason, used_at
 """
+_INSERT_APPROVAL = (
+    f"INSERT INTO approval ({APPROVAL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+FOREVER = 2**63 - 1
 
 
 def principal_text(principal: Principal) -> str:
@@ -44,7 +50,7 @@ def principal_text(principal: Principal) -> str:
     )
 
 
-def create(connection: sqlite3.Connection, start: StartRun) -> None:
+def create(connection: Sql, start: StartRun) -> None:
     """Create a queued run and its audit record."""
     run: Run = start.run
     connection.execute(
@@ -65,17 +71,22 @@ def create(connection: sqlite3.Connection, start: StartRun) -> None:
     connection.execute(APPEND, (start.audit,))
 
 
-def begin(connection: sqlite3.Connection, run_id: str, max_concurrent_runs: int, at_us: int) -> bool:
+def begin_all(connection: Sql, beginnings: Sequence[tuple[str, int, int]]) -> list[bool | RemitError]:
+    """Begin runs: (id, the most that its agent may have running, time). An error is that of one run alone."""
+    return [_begin(connection, *one) for one in beginnings]
+
+
+def _begin(connection: Sql, run_id: str, max_concurrent_runs: int, at_us: int) -> bool | RemitError:
     """Move a queued or suspended run to running, unless its agent has no free slot.
 
-    Raises: RemitError `run.not_running` where the run cannot begin at all.
+    RemitError `run.unknown` or `run.not_running` where the run cannot begin at all.
     """
-    row = connection.execute("SELECT tenant, agent, status FROM run WHERE id = ?", (run_id,)).fetchone()
+    row = connection.execute(BEGINNING, (run_id,)).fetchone()
     if row is None:
-        raise RemitError("run.unknown", f"there is no run {run_id}")
+        return RemitError("run.unknown", f"there is no run {run_id}")
     tenant, agent, status = row
     if "running" not in TRANSITIONS[status]:
-        raise RemitError("run.not_running", f"the run is {status}")
+        return RemitError("run.not_running", f"the run is {status}")
     (running,) = connection.execute(
         "SELECT count(*) FROM run WHERE tenant = ? AND agent = ? AND status = 'running'", (tenant, agent)
     ).fetchone()
@@ -88,10 +99,10 @@ def begin(connection: sqlite3.Connection, run_id: str, max_concurrent_runs: int,
     return True
 
 
-def end(connection: sqlite3.Connection, run_id: str, ending: RunEnding, at_us: int) -> bool:
+def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int) -> bool:
     """Move a run to where it ends or waits, and record it; False where that is no legal transition."""
     run_end = ending.end
-    row = connection.execute("SELECT status FROM run WHERE id = ?", (run_id,)).fetchone()
+    row = connection.execute(ENDING, (run_id,)).fetchone()
     if row is None or run_end.status not in TRANSITIONS[row[0]]:
         return False
     ended_at = None if run_end.status == "suspended" else at_us
@@ -102,9 +113,12 @@ def end(connection: sqlite3.Connection, run_id: str, ending: RunEnding, at_us: i
     return True
 
 
-def presume(connection: sqlite3.Connection, expired_by_us: int | None, at_us: int) -> tuple[Alert, ...]:
+def presume(connection: Sql, expired_by_us: int | None, at_us: int) -> tuple[Alert, ...]:
     """Presume spent what is held by the calls that expired by a time, or by every call (None)."""
-    intents = [money.Open(*row) for row in connection.execute(_OPEN, (expired_by_us,))]
+    intents = [
+        money.Open(*row)
+        for row in connection.execute(OPEN, (FOREVER if expired_by_us is None else expired_by_us,))
+    ]
     scopes = {scope for intent in intents for scope in money.scopes_of(intent.scopes)}
     ledger = money.Ledger(connection, scopes, at_us)
     alerts: list[Alert] = []
@@ -117,7 +131,7 @@ def presume(connection: sqlite3.Connection, expired_by_us: int | None, at_us: in
     return tuple(alerts)
 
 
-def interrupt(connection: sqlite3.Connection, at_us: int) -> tuple[str, ...]:
+def interrupt(connection: Sql, at_us: int) -> tuple[str, ...]:
     """End what a dead process left running or queued. Its calls stay open; what they may cost counts as spent."""
     presume(connection, None, at_us)
     message = "the process that ran it ended"
@@ -137,7 +151,7 @@ def interrupt(connection: sqlite3.Connection, at_us: int) -> tuple[str, ...]:
     return tuple(interrupted)
 
 
-def request_approval(connection: sqlite3.Connection, approval: Approval, record: bytes) -> Approval:
+def request_approval(connection: Sql, approval: Approval, record: bytes) -> Approval:
     """Store a pending approval, or return the one that stands for the same action."""
     standing = approval_for(connection, approval.action_digest)
     if standing is not None:
@@ -150,7 +164,7 @@ def request_approval(connection: sqlite3.Connection, approval: Approval, record:
     return approval
 
 
-def approval_for(connection: sqlite3.Connection, action_digest: str) -> Approval | None:
+def approval_for(connection: Sql, action_digest: str) -> Approval | None:
     """The approval of exactly this action."""
     row = connection.execute(
         f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE action_digest = ?", (action_digest,)
@@ -164,7 +178,7 @@ def approval_from(row: tuple[object, ...]) -> Approval:
     return Approval(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
 
 
-def decide_approval(connection: sqlite3.Connection, approval: Approval, record: bytes) -> bool:
+def decide_approval(connection: Sql, approval: Approval, record: bytes) -> bool:
     """Store a person's verdict on a pending approval; False where it is not pending."""
     changed = connection.execute(
         "UPDATE approval SET verdict = ?, decided_by = ?, decided_at = ?, reason = ? "
@@ -176,7 +190,7 @@ def decide_approval(connection: sqlite3.Connection, approval: Approval, record: 
     return changed == 1
 
 
-def set_control(connection: sqlite3.Connection, scope: str, reason: str | None, at_us: int) -> None:
+def set_control(connection: Sql, scope: str, reason: str | None, at_us: int) -> None:
     """Pause `scope` for `reason`, or resume it where the reason is None."""
     if reason is None:
         connection.execute("DELETE FROM control WHERE scope = ?", (scope,))
@@ -187,11 +201,11 @@ def set_control(connection: sqlite3.Connection, scope: str, reason: str | None, 
         )
 
 
-def register_remit(connection: sqlite3.Connection, row: tuple[str, str, int], record: bytes) -> bool:
+def register_remit(connection: Sql, row: tuple[str, str, int], record: bytes) -> bool:
     """Note (agent, digest, time) of a remit; True and recorded where the digest is a new one."""
     changed = connection.execute(
         "INSERT INTO remit VALUES (?, ?, ?) ON CONFLICT (agent) DO UPDATE "
-        "SET digest = excluded.digest, at = excluded.at WHERE digest != excluded.digest",
+        "SET digest = excluded.digest, at = excluded.at WHERE remit.digest != excluded.digest",
         row,
     ).rowcount
     if changed:

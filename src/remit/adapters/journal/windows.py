@@ -6,10 +6,10 @@ window, and a bucket counts until the last event it can hold has left: it may re
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from remit.adapters.journal.sql import Sql
 from remit.ports.journal import Misfit, Window
 
 EXACT_WINDOW_MAX = 1000
@@ -18,7 +18,7 @@ BUCKETS = 60
 _COUNT = "SELECT coalesce(sum(n), 0), min(at) FROM rate_event WHERE key = ? AND at > ?"
 _FORGET = "DELETE FROM rate_event WHERE key = ? AND at <= ?"
 _ADD = """
-INSERT INTO rate_event (key, at, n) VALUES (?, ?, ?) ON CONFLICT (key, at) DO UPDATE SET n = n + excluded.n
+INSERT INTO rate_event (key, at, n) VALUES (?, ?, ?) ON CONFLICT (key, at) DO UPDATE SET n = rate_event.n + excluded.n
 """
 
 
@@ -35,7 +35,7 @@ class _Counted:
 class Windows:
     """The windows that one transaction touches. Each key is counted once and written once."""
 
-    def __init__(self, connection: sqlite3.Connection, now_us: int) -> None:
+    def __init__(self, connection: Sql, now_us: int) -> None:
         self._connection = connection
         self._now_us = now_us
         self._counted: dict[str, _Counted] = {}

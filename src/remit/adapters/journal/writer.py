@@ -12,17 +12,16 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+from remit.adapters.journal.operations import Handler
 from remit.core.errors import RemitError
 
-Handler: TypeAlias = Callable[[sqlite3.Connection, list[Any]], list[Any]]
-"""Does all operations of one kind, inside a transaction; a result that is a RemitError is that operation's error."""
-
-_Job: TypeAlias = tuple[Handler, Any, "asyncio.Future[Any]"]
+Job: TypeAlias = tuple[Handler, Any, "asyncio.Future[Any]"]
 
 
 class CommitFuture(asyncio.Future[Any]):
@@ -51,23 +50,18 @@ def open_connection(path: Path) -> sqlite3.Connection:
     return connection
 
 
-class GroupCommitWriter:
-    """Runs operations on one SQLite database, each atomic and durable. Belongs to one event loop.
+class CommitQueue(ABC):
+    """Hands operations to a thread of its own in batches and acknowledges them. Belongs to one event loop."""
 
-    In a batch the handlers have their turn in the order of `handlers`, whatever the order of submission.
-    """
-
-    def __init__(self, path: Path, handlers: Sequence[Handler]) -> None:
-        self._connection = open_connection(path)
-        self._handlers = handlers
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._waiting: list[_Job] = []
+        self._waiting: list[Job] = []
         self._writing = False
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[Job] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="remit-journal", daemon=True)
         self._thread.start()
 
@@ -94,13 +88,21 @@ class GroupCommitWriter:
         if self._thread.is_alive():
             self._batches.put(None)
             await asyncio.to_thread(self._thread.join)
-        self._connection.close()
+        self._release()
+
+    @abstractmethod
+    def _commit(self, batch: list[Job]) -> list[Any]:
+        """Do each operation of a batch, atomic and durable; a result that is a RemitError is that one's error."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of the database."""
 
     def _hand_over(self) -> None:
         batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
         self._batches.put(batch)
 
-    def _acknowledge(self, batch: list[_Job], results: list[Any], first: int = 0) -> None:
+    def _acknowledge(self, batch: list[Job], results: list[Any], first: int = 0) -> None:
         """Wake the waiting tasks, some in each turn of the loop: who else waits for the loop gets in between."""
         last = first + WAKE_MAX
         for (_, _, future), result in zip(batch[first:last], results[first:last], strict=True):
@@ -124,7 +126,22 @@ class GroupCommitWriter:
             except RuntimeError:
                 return  # the loop is closed: nobody is left to hear of it; what is committed stands
 
-    def _commit(self, batch: list[_Job]) -> list[Any]:
+
+class GroupCommitWriter(CommitQueue):
+    """Runs operations on one SQLite database.
+
+    In a batch the handlers have their turn in the order of `handlers`, whatever the order of submission.
+    """
+
+    def __init__(self, path: Path, handlers: Sequence[Handler]) -> None:
+        self._connection = open_connection(path)
+        self._handlers = handlers
+        super().__init__()
+
+    def _release(self) -> None:
+        self._connection.close()
+
+    def _commit(self, batch: list[Job]) -> list[Any]:
         """Run a batch in one transaction; where one operation fails, each again in one of its own.
 
         Running an operation again is safe: what it did was rolled back.
@@ -133,12 +150,12 @@ class GroupCommitWriter:
             return self._transact(batch)
         except _OperationFailed as failed:
             if len(batch) == 1:
-                return [_unavailable(failed.error)]
+                return [unavailable(failed.error)]
         except Exception as error:  # the transaction could not begin or commit: no use in trying one by one
-            return [_unavailable(error)] * len(batch)
+            return [unavailable(error)] * len(batch)
         return [result for job in batch for result in self._commit([job])]
 
-    def _transact(self, batch: list[_Job]) -> list[Any]:
+    def _transact(self, batch: list[Job]) -> list[Any]:
         connection = self._connection
         results: list[Any] = [None] * len(batch)
         try:
@@ -171,7 +188,7 @@ def _run(handler: Handler, connection: sqlite3.Connection, operations: list[Any]
         raise _OperationFailed(error) from error
 
 
-def _unavailable(error: Exception) -> RemitError:
+def unavailable(error: Exception) -> RemitError:
     """What the caller is told; an operation's own RemitError is told as it is."""
     if isinstance(error, RemitError):
         return error

@@ -1,0 +1,143 @@
+"""The `Journal` port over statements: what each of its methods does, whichever database runs them.
+
+Reads come to a database through `_read`, writes through `_submit`, which the adapters provide. `complete_all` is
+the handler of completions, `_admit_all` and `_begin_all` those of admissions and of runs that begin; everything
+else is an operation of `each`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from remit.adapters.journal import costs, outbox, reads, runs
+from remit.adapters.journal.admission import complete_all
+from remit.adapters.journal.sql import Sql
+from remit.core.approvals import Approval
+from remit.core.outbox import Delivery, OutboxMessage
+from remit.core.runs import RunRecord, RunStatus
+from remit.ports.journal import (
+    Admission,
+    Admitted,
+    AuditEntry,
+    AuditQuery,
+    Balance,
+    CallRecord,
+    Completion,
+    CostQuery,
+    CostRow,
+    Misfit,
+    Recorded,
+    RunEnding,
+    Settled,
+    StartRun,
+)
+
+T = TypeVar("T")
+
+Operation: TypeAlias = Callable[[Sql], Any]
+Handler: TypeAlias = Callable[[Any, list[Any]], list[Any]]
+"""Does all operations of one kind, inside a transaction; a result that is a RemitError is that operation's error."""
+
+
+def each(sql: Sql, operations: list[Operation]) -> list[Any]:
+    """Operations that have no statements to share."""
+    return [operation(sql) for operation in operations]
+
+
+def append(sql: Sql, audit: bytes) -> None:
+    """Append one audit record."""
+    sql.execute(runs.APPEND, (audit,))
+
+
+class SqlReads(ABC):
+    """The reads of the `Journal` port. `stale`: whether an answer of some moments ago does no harm."""
+
+    @abstractmethod
+    async def _read(self, query: Callable[[Sql], T], *, stale: bool = False) -> T: ...
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        return await self._read(lambda sql: reads.run_record(sql, run_id))
+
+    async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]:
+        return await self._read(lambda sql: reads.run_records(sql, status, limit), stale=True)
+
+    async def calls(self, run_id: str) -> Sequence[CallRecord]:
+        return await self._read(lambda sql: reads.call_records(sql, run_id))
+
+    async def approval_for(self, action_digest: str) -> Approval | None:
+        return await self._read(lambda sql: runs.approval_for(sql, action_digest))
+
+    async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]:
+        return await self._read(lambda sql: reads.audit_entries(sql, query), stale=True)
+
+    async def balances(self, prefix: str = "") -> Sequence[Balance]:
+        return await self._read(lambda sql: reads.balances(sql, prefix))
+
+    async def costs(self, query: CostQuery) -> Sequence[CostRow]:
+        return await self._read(lambda sql: costs.cost_rows(sql, query), stale=True)
+
+    async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]:
+        return await self._read(lambda sql: outbox.newest(sql, limit), stale=True)
+
+
+class SqlJournal(SqlReads):
+    """The commits of the `Journal` port."""
+
+    _admit_all: Handler
+    _begin_all: Handler
+
+    @abstractmethod
+    def _submit(self, handler: Handler, operation: Any) -> Future[Any]:
+        """Have `handler` do `operation` in the next commit. Raises: RemitError `journal.unavailable`."""
+
+    def admit(self, admission: Admission) -> Future[Admitted | Recorded | Misfit]:
+        return self._submit(self._admit_all, admission)
+
+    def complete(self, completion: Completion) -> Future[Settled]:
+        return self._submit(complete_all, completion)
+
+    def record(self, audit: bytes) -> Future[None]:
+        return self._submit(each, lambda sql: append(sql, audit))
+
+    def create_run(self, start: StartRun) -> Future[None]:
+        return self._submit(each, lambda sql: runs.create(sql, start))
+
+    def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
+        return self._submit(self._begin_all, (run_id, max_concurrent_runs, at_us))
+
+    def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
+        return self._submit(each, lambda sql: runs.end(sql, run_id, ending, at_us))
+
+    def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
+        return self._submit(each, lambda sql: runs.interrupt(sql, at_us))
+
+    def expire_holds(self, at_us: int) -> Future[Settled]:
+        return self._submit(each, lambda sql: Settled(alerts=runs.presume(sql, at_us, at_us)))
+
+    def register_remit(self, agent: str, digest: str, at_us: int, audit: bytes) -> Future[bool]:
+        return self._submit(each, lambda sql: runs.register_remit(sql, (agent, digest, at_us), audit))
+
+    def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
+        return self._submit(each, lambda sql: runs.request_approval(sql, approval, audit))
+
+    def decide_approval(self, approval: Approval, audit: bytes) -> Future[bool]:
+        return self._submit(each, lambda sql: runs.decide_approval(sql, approval, audit))
+
+    def set_control(self, scope: str, paused: bool, reason: str, at_us: int, audit: bytes) -> Future[None]:
+        def operation(sql: Sql) -> None:
+            runs.set_control(sql, scope, reason if paused else None, at_us)
+            append(sql, audit)
+
+        return self._submit(each, operation)
+
+    def subscribe(self, topics: frozenset[str]) -> Future[None]:
+        return self._submit(each, lambda sql: outbox.subscribe(sql, topics))
+
+    def claim_messages(self, at_us: int, lease_us: int, limit: int) -> Future[tuple[OutboxMessage, ...]]:
+        return self._submit(each, lambda sql: outbox.claim(sql, at_us, lease_us, limit))
+
+    def settle_delivery(self, delivery: Delivery) -> Future[bool]:
+        return self._submit(each, lambda sql: outbox.settle(sql, delivery))
