@@ -66,6 +66,9 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         ),
         "tool.result_invalid": _kind(502, Exit.FAILED, "make the tool return plain JSON"),
         "model.failed": _kind(502, Exit.FAILED, "look at the provider's error"),
+        "dispatch.unavailable": _kind(
+            503, Exit.FAILED, "look whether the queue's database is up, then try again", retryable=True
+        ),
         "model.unavailable": _kind(503, Exit.FAILED, "try again later", retryable=True),
         "model.timeout": _kind(504, Exit.FAILED, "try again, or raise timeouts.model_call_s", retryable=True),
         "model.bad_calls": _kind(502, Exit.FAILED, "use a model that keeps to the tools' schemas"),

@@ -1,0 +1,1 @@
+"""Dispatchers: DBOS, on SQLite for one worker and on PostgreSQL for many."""
