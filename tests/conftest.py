@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres_databases import Databases, databases
 
 # The same examples at every run, so that a landing depends on no luck; REMIT_HYPOTHESIS=random looks further.
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
@@ -25,6 +28,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no external test data at {folder}: set REMIT_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Databases]:
+    """PostgreSQL: the server that REMIT_TEST_DATABASE_URL names, else one of these tests' own."""
+    with databases() as made:
+        yield made
+
+
+@pytest.fixture
+def database(postgres: Databases) -> Iterator[str]:
+    """The address of a database of the test's own, with an empty journal."""
+    with postgres.empty_journal() as url:
+        yield url
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

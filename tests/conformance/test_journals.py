@@ -1,4 +1,4 @@
-"""Both journals keep the port's promises."""
+"""All journals keep the port's promises."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.adapters.journal.sqlite import SqliteJournal
 from remit.ports.journal import Journal
 from remit.testing.fakes import FakeClock
@@ -34,6 +35,15 @@ class OnDisk:
         return SqliteJournal.open(self.path, self.clock)
 
 
+class OnPostgres:
+    def __init__(self, url: str) -> None:
+        self.clock = FakeClock()
+        self.url = url
+
+    def open(self) -> Journal:
+        return PostgresJournal.open(PostgresOptions(url=self.url, clock=self.clock))
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return empty_journal(tmp_path_factory.mktemp("template") / "empty.db").read_bytes()
@@ -50,3 +60,9 @@ class TestSqliteJournal(JournalSuite):
     def place(self, tmp_path: Path, template: bytes) -> JournalPlace:
         (tmp_path / "remit.db").write_bytes(template)
         return OnDisk(tmp_path / "remit.db")
+
+
+class TestPostgresJournal(JournalSuite):
+    @pytest.fixture
+    def place(self, database: str) -> JournalPlace:
+        return OnPostgres(database)

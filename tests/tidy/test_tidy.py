@@ -28,6 +28,7 @@ BROAD_EXCEPTS = {
     "governance/gate.py": "any error before an effect denies; any error of an effect is failed or unknown",
     "runtime/runner.py": "any error of ours ends the run, recorded",
     "adapters/journal/writer.py": "any error of an operation rolls its commit back and reaches who asked",
+    "adapters/journal/postgres/writer.py": "the same, in batches and one by one",
     "adapters/telemetry/batches.py": "whatever a sink does, its thread lives on; what is lost is counted",
     "adapters/telemetry/fanout.py": "a sink that fails keeps no other sink, and no run, from going on",
     "testing/gate_machine.py": "the state machine maps every error of a scripted part to an observation",

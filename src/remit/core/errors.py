@@ -96,6 +96,12 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
             "make the journal's disk writable; nothing is done without a record",
             retryable=True,
         ),
+        "journal.unconfirmed": _kind(
+            503,
+            Exit.FAILED,
+            "ask again: an action that was recorded is found, and not done twice",
+            retryable=True,
+        ),
         "journal.locked": _kind(409, Exit.USAGE, "stop the other worker, or use another --home"),
         "journal.schema": _kind(500, Exit.USAGE, "use a version of remit at least as new as the journal"),
         # configuration and use

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.adapters.journal.sqlite import SqliteJournal
 from remit.ports.journal import Admission, Completion, Journal, StartRun, Window
 from remit.testing.fakes import FakeClock
@@ -64,7 +65,10 @@ def completion(random: Random, number: int, clock: FakeClock) -> Completion:
 
 async def opened(path: Path, template: bytes, clock: FakeClock) -> Journal:
     path.write_bytes(template)
-    journal = SqliteJournal.open(path, clock)
+    return await prepared(SqliteJournal.open(path, clock), clock)
+
+
+async def prepared(journal: Journal, clock: FakeClock) -> Journal:
     for run in ("r0", "r1"):
         await journal.create_run(StartRun(run=run_of(run), audit=Z))
         assert await journal.begin_run(run, 1000, clock.now_us())
@@ -102,6 +106,22 @@ async def test_a_shared_commit_is_as_many_commits_one_after_the_other(
     random, clock = Random(seed), FakeClock()
     shared = await opened(tmp_path / "shared.db", template, clock)
     single = await opened(tmp_path / "single.db", template, clock)
+    await compare(shared, single, random, clock)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_shared_commit_on_postgresql_is_as_many_on_sqlite_one_after_the_other(
+    seed: int, template: bytes, tmp_path: Path, database: str
+) -> None:
+    random, clock = Random(seed), FakeClock()
+    on_postgres = PostgresJournal.open(PostgresOptions(url=database, clock=clock))
+    shared = await prepared(on_postgres, clock)
+    single = await opened(tmp_path / "single.db", template, clock)
+    await compare(shared, single, random, clock)
+
+
+async def compare(shared: Journal, single: Journal, random: Random, clock: FakeClock) -> None:
+    """Commit the same on both, on one of them together, and find no difference."""
     for batch in range(4):
         # the same action twice in a batch takes another way, so mostly there is none
         numbers = [random.randrange(40) for _ in range(20)] if batch == 3 else random.sample(range(40), 20)

@@ -6,7 +6,7 @@ recorded all the same, because it has been spent. All amounts are nano-USD.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,8 +85,7 @@ class Ledger:
         for hold in admission.holds:
             self._balances[hold.scope].held += admission.amount_nano_usd
             self._changed.add(hold.scope)
-        listed = [(hold.scope, hold.cap_nano_usd, hold.alert_percent) for hold in admission.holds]
-        return orjson.dumps(listed).decode()
+        return listed(admission.holds)
 
     def settle(
         self, intent: Open, completion: Completion, records: list[tuple[bytes]]
@@ -140,6 +139,12 @@ class Ledger:
                 outbox.put(self._connection, alert.message(at_us))
                 alerts.append(alert)
         return tuple(alerts)
+
+
+def listed(holds: Sequence[Hold]) -> str:
+    """The scopes of holds as they are kept beside an intent."""
+    scopes = [(hold.scope, hold.cap_nano_usd, hold.alert_percent) for hold in holds]
+    return orjson.dumps(scopes).decode()
 
 
 def scopes_of(scopes: str) -> list[str]:

@@ -66,13 +66,13 @@ class Windows:
         for key, counted in self._counted.items():
             if not counted.added:
                 continue
-            width = _width_us(counted.window)
+            width = width_us(counted.window)
             span_us = counted.window.span_s * 1_000_000
             self._connection.execute(_FORGET, (key, self._now_us - span_us - width))
             self._connection.execute(_ADD, (key, self._now_us // width * width, counted.added))
 
     def _oldest_us(self, window: Window) -> int:
-        return self._now_us - window.span_s * 1_000_000 - (_width_us(window) - 1)
+        return self._now_us - window.span_s * 1_000_000 - (width_us(window) - 1)
 
     def _count(self, window: Window) -> _Counted:
         count, first = self._connection.execute(_COUNT, (window.key, self._oldest_us(window))).fetchone()
@@ -81,6 +81,6 @@ class Windows:
         return counted
 
 
-def _width_us(window: Window) -> int:
+def width_us(window: Window) -> int:
     """How long one bucket of the window is: a microsecond, that is one event, where it is exact."""
     return 1 if window.limit <= EXACT_WINDOW_MAX else window.span_s * 1_000_000 // BUCKETS
