@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
 from tests.postgres_databases import Databases, databases
 
 # The same examples at every run, so that a landing depends on no luck; REMIT_HYPOTHESIS=random looks further.
