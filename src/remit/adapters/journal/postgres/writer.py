@@ -199,8 +199,12 @@ class PostgresWriter(CommitQueue):
 
     def _opened(self) -> _Session:
         connection = self._address.connect()
-        connection.execute(_PLANS)
-        row = connection.execute("INSERT INTO writer DEFAULT VALUES RETURNING id").fetchone()
+        try:
+            connection.execute(_PLANS)
+            row = connection.execute("INSERT INTO writer DEFAULT VALUES RETURNING id").fetchone()
+        except psycopg.Error:
+            connection.close()
+            raise
         assert row is not None
         return _Session(connection, PostgresSql(connection), row[0])
 
