@@ -82,9 +82,8 @@ class Runner:
         Raises: RemitError `value.invalid`, `value.too_large` (nothing was begun), `journal.unavailable`.
         """
         run = self._new_run(text, principal)
-        record = records.run_created(run, run.created_at_us, uploads.digests(attachments))
         try:
-            await self._journal.create_run(StartRun(run=run, audit=record))
+            await self._create(run, attachments)
             if not await self._take_slot(run):
                 return await self._no_slot(run)
             try:
@@ -95,6 +94,10 @@ class Runner:
             with suppress(RemitError):  # a dead journal ends it at the next start; cancelled it is either way
                 await self._end(run, _CANCELLED)
             raise
+
+    async def _create(self, run: Run, attachments: Sequence[Attachment]) -> None:
+        record = records.run_created(run, run.created_at_us, uploads.digests(attachments))
+        await self._journal.create_run(StartRun(run=run, audit=record))
 
     def _new_run(self, text: str, principal: Principal) -> Run:
         try:

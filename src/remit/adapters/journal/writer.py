@@ -125,6 +125,7 @@ class CommitQueue(ABC):
                 self._loop.call_soon_threadsafe(self._acknowledge, batch, results)
             except RuntimeError:
                 return  # the loop is closed: nobody is left to hear of it; what is committed stands
+            del batch, results  # the next batch may be long in coming
 
 
 class GroupCommitWriter(CommitQueue):

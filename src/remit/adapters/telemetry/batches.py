@@ -2,7 +2,7 @@
 
 Promise: `put` returns at once, never raises and never waits for the writer. What does not fit, and what
 could not be written, is lost and counted. The thread sleeps without a timer while nothing comes; while
-something comes it rests for one interval between two writes, in which the next batch gathers.
+something comes it rests for one interval between two writes, or until enough for a batch has gathered.
 After a fork the child has no writer thread: it makes its own queue.
 """
 
@@ -20,9 +20,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """`capacity` items may wait; a write follows the one before after `interval_s` seconds at the soonest."""
+    """`capacity` items may wait; a write follows the one before after `interval_s` seconds, or `enough` items."""
 
     capacity: int = 20_000
+    enough: int = 256
     interval_s: float = 0.25
     close_timeout_s: float = 10.0
 
@@ -70,6 +71,8 @@ class Batches(Generic[T]):
         if not self._awake:
             self._awake = True
             self._wake.set()
+        elif len(self._items) == self._options.enough:
+            self._hurry.set()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until all that was put before is written or lost; False where that took too long."""
