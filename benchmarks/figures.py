@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 Better: TypeAlias = Literal["less", "more"]
+TIMED = frozenset({"s", "ms", "us", "us CPU", "ms/run", "calls/s", "runs/s", "pairs/s"})
+"""Units of what a slower machine does slower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,14 @@ class Measure:
         if self.target is None or self.median is None:
             return None
         return self.median <= self.target if self.better == "less" else self.median >= self.target
+
+    def met_at(self, slowness: float) -> bool | None:
+        """Whether the target is met once the machine's slowness is taken out; None where it has no part in it."""
+        if self.met is None or self.median is None or self.target is None or self.unit not in TIMED:
+            return None
+        if self.better == "less":
+            return self.median / slowness <= self.target
+        return self.median * slowness >= self.target
 
     @property
     def ratio(self) -> float | None:

@@ -60,3 +60,29 @@ def test_a_measure_without_a_figure_says_why() -> None:
     )
     assert one.met is None
     assert "not measured: no such thing" in report.table([one], [], seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "better", "median", "slowness", "met"),
+    [
+        ("ms", "less", 3.0, 2.0, True),
+        ("ms", "less", 3.2, 2.0, False),
+        ("calls/s", "more", 0.8, 2.0, True),
+        ("calls/s", "more", 0.7, 2.0, False),
+        ("KB", "less", 3.0, 2.0, None),  # a slow machine has no more bytes
+    ],
+)
+def test_a_slow_machine_is_taken_out_of_times_and_of_nothing_else(
+    unit: str, better: str, median: float, slowness: float, met: bool | None
+) -> None:
+    one = Measure(
+        topic="t",
+        name="n",
+        unit=unit,
+        samples=(median,),
+        limited_by="",
+        better="less" if better == "less" else "more",
+        target=1.5,
+    )
+    assert one.met is False
+    assert one.met_at(slowness) is met
