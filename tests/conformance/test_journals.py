@@ -22,8 +22,8 @@ class InMemory:
         self.clock = FakeClock()
         self._store = MemoryStore()
 
-    def open(self) -> Journal:
-        return MemoryJournal(self.clock, self._store)
+    def open(self, worker: str = "") -> Journal:
+        return MemoryJournal(self.clock, self._store, worker)
 
 
 class OnDisk:
@@ -31,8 +31,8 @@ class OnDisk:
         self.clock = FakeClock()
         self.path = path
 
-    def open(self) -> Journal:
-        return SqliteJournal.open(self.path, self.clock)
+    def open(self, worker: str = "") -> Journal:
+        return SqliteJournal.open(self.path, self.clock, worker)
 
 
 class OnPostgres:
@@ -40,8 +40,8 @@ class OnPostgres:
         self.clock = FakeClock()
         self.url = url
 
-    def open(self) -> Journal:
-        return PostgresJournal.open(PostgresOptions(url=self.url, clock=self.clock))
+    def open(self, worker: str = "") -> Journal:
+        return PostgresJournal.open(PostgresOptions(url=self.url, worker=worker, clock=self.clock))
 
 
 @pytest.fixture(scope="session")

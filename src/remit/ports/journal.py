@@ -301,7 +301,17 @@ class Journal(JournalReads, Protocol):
         ...
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
-        """End the runs that a dead process left running or queued; money held for their calls is presumed spent."""
+        """End the runs that a dead process left running or queued; money held for their calls is presumed spent.
+
+        Dead is who holds no lease: each process that is alone with its journal needs none.
+        """
+        ...
+
+    def hold_lease(self, lease_us: int) -> Future[bool]:
+        """Have this process count as alive for `lease_us` from now.
+
+        False where it had been silent for longer than its lease, so that its runs may have been ended.
+        """
         ...
 
     def expire_holds(self, at_us: int) -> Future[Settled]:

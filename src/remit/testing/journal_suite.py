@@ -251,6 +251,34 @@ class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite):
         assert again.state == "unknown"
         await journal.close()
 
+    async def test_nobody_interrupts_the_runs_of_a_worker_that_holds_its_lease(
+        self, place: JournalPlace
+    ) -> None:
+        clock, other = place.clock, place.open("other")
+        journal = place.open("one")
+        for run_id in ("r", "queued"):
+            await journal.create_run(StartRun(run=run_of(run_id), audit=Z))
+        assert await journal.hold_lease(10_000_000)
+        await journal.begin_run("r", 1000, clock.now_us())
+        await journal.admit(admission_of("r.1.t", clock, holds=(hold_of(100),), amount_nano_usd=60))
+        clock.advance(9)
+        assert await other.interrupt_runs(5) == ()
+        assert await journal.hold_lease(10_000_000)
+        clock.advance(9.999999)
+        assert await other.interrupt_runs(5) == ()
+        (balance,) = await other.balances()
+        assert (balance.held_nano_usd, balance.presumed_nano_usd) == (60, 0)
+        clock.advance(0.000001)
+        assert sorted(await other.interrupt_runs(5)) == ["queued", "r"]
+        (balance,) = await other.balances()
+        assert (balance.held_nano_usd, balance.presumed_nano_usd) == (0, 60)
+        # it was only slow: it is told, and performs nothing for a run that was taken from it
+        assert not await journal.hold_lease(10_000_000)
+        assert await journal.hold_lease(10_000_000)
+        assert kind_of(await journal.admit(admission_of("r.2.t", clock))) == "run"
+        await journal.close()
+        await other.close()
+
     async def test_a_release_ends_its_run_in_the_same_commit_unless_it_had_ended(
         self, place: JournalPlace
     ) -> None:

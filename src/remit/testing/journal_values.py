@@ -32,7 +32,7 @@ class JournalPlace(Protocol):
 
     clock: FakeClock
 
-    def open(self) -> Journal: ...
+    def open(self, worker: str = "") -> Journal: ...
 
 
 def digest_of(text: str) -> str:

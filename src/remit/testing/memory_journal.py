@@ -39,9 +39,10 @@ from remit.testing.memory_store import MemoryReads, MemoryStore, StoredCall, Sto
 class MemoryJournal(MemoryReads):
     """The `Journal` port on a `MemoryStore`. Belongs to the event loop it is used in."""
 
-    def __init__(self, clock: Clock, store: MemoryStore | None = None) -> None:
+    def __init__(self, clock: Clock, store: MemoryStore | None = None, worker: str = "") -> None:
         super().__init__(store if store is not None else MemoryStore())
         self._clock = clock
+        self._worker = worker
         self._accepted = 0
         self._closed = False
 
@@ -173,17 +174,16 @@ class MemoryJournal(MemoryReads):
                 self.store.audit.append(records.record("alert", at_us, fields))
         return alerts
 
-    def _presume(self, expired_by_us: int | None, at_us: int) -> Settled:
+    def _presume(self, is_lost: Callable[[Admission], bool], at_us: int) -> Settled:
         alerts = []
         for call in self.store.calls.values():
-            expired = expired_by_us is None or call.admission.expires_at_us <= expired_by_us
-            if call.completion is None and call.held and expired:
+            if call.completion is None and call.held and is_lost(call.admission):
                 call.cost = call.held
                 alerts += self._settle(call, call.held, at_us)
         return Settled(alerts=tuple(alerts))
 
     def expire_holds(self, at_us: int) -> Future[Settled]:
-        return self._submit(lambda: self._presume(at_us, at_us))
+        return self._submit(lambda: self._presume(lambda one: one.expires_at_us <= at_us, at_us))
 
     def _move(self, scope: str, *, held: int = 0, spent: int = 0, presumed: int = 0) -> int:
         old = self.store.balances.get(scope) or Balance(
@@ -206,7 +206,7 @@ class MemoryJournal(MemoryReads):
         def operation() -> None:
             if start.run.id in self.store.runs:
                 raise RemitError("journal.unavailable", "there is a run of this id")
-            self.store.runs[start.run.id] = StoredRun(run=start.run)
+            self.store.runs[start.run.id] = StoredRun(run=start.run, worker=self._worker)
             self.store.audit.append(start.audit)
 
         return self._submit(operation)
@@ -222,7 +222,7 @@ class MemoryJournal(MemoryReads):
             others = [one for one in self.store.runs.values() if (one.run.tenant, one.run.agent) == of_agent]
             if sum(one.status == "running" for one in others) >= max_concurrent_runs:
                 return False
-            stored.status = "running"
+            stored.status, stored.worker = "running", self._worker
             stored.started_at_us = at_us if stored.started_at_us is None else stored.started_at_us
             return True
 
@@ -243,8 +243,12 @@ class MemoryJournal(MemoryReads):
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
         def operation() -> tuple[str, ...]:
-            self._presume(None, at_us)
-            left = [one for one in self.store.runs.values() if one.status in ("running", "queued")]
+            now_us = self._clock.now_us()
+            live = {worker for worker, until_us in self.store.leases.items() if until_us > now_us}
+            runs = self.store.runs
+            self._presume(lambda one: runs[one.run_id].worker not in live, at_us)
+            open_runs = [one for one in runs.values() if one.status in ("running", "queued")]
+            left = [one for one in open_runs if one.worker not in live]
             for stored in left:
                 status: RunStatus = "failed" if stored.status == "running" else "cancelled"
                 end = RunEnd(status=status, code="run.interrupted", message="the process that ran it ended")
@@ -252,6 +256,15 @@ class MemoryJournal(MemoryReads):
                 ending = RunEnding(end=end, audit=records.record("run.ended", at_us, fields))
                 self._end(stored.run.id, ending, at_us)
             return tuple(stored.run.id for stored in left)
+
+        return self._submit(operation)
+
+    def hold_lease(self, lease_us: int) -> Future[bool]:
+        def operation() -> bool:
+            now_us = self._clock.now_us()
+            until_us = self.store.leases.get(self._worker)
+            self.store.leases[self._worker] = now_us + lease_us
+            return until_us is None or until_us > now_us
 
         return self._submit(operation)
 

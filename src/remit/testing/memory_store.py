@@ -60,6 +60,7 @@ class StoredCall:
 @dataclass(slots=True, kw_only=True)
 class StoredRun:
     run: Run
+    worker: str = ""
     status: RunStatus = "queued"
     started_at_us: int | None = None
     ended_at_us: int | None = None
@@ -79,6 +80,7 @@ class MemoryStore:
     remits: dict[str, str] = field(default_factory=dict)
     alerts: set[tuple[str, int]] = field(default_factory=set)
     runs: dict[str, StoredRun] = field(default_factory=dict)
+    leases: dict[str, int] = field(default_factory=dict)
     topics: frozenset[str] = frozenset()
     outbox: dict[str, OutboxMessage] = field(default_factory=dict)
 

@@ -88,6 +88,11 @@ class SqlJournal(SqlReads):
 
     _admit_all: Handler
     _begin_all: Handler
+    _worker: str
+
+    @abstractmethod
+    def _now_us(self, sql: Sql) -> int:
+        """The time by which leases end."""
 
     @abstractmethod
     def _submit(self, handler: Handler, operation: Any) -> Future[Any]:
@@ -103,19 +108,23 @@ class SqlJournal(SqlReads):
         return self._submit(each, lambda sql: append(sql, audit))
 
     def create_run(self, start: StartRun) -> Future[None]:
-        return self._submit(each, lambda sql: runs.create(sql, start))
+        return self._submit(each, lambda sql: runs.create(sql, start, self._worker))
 
     def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
-        return self._submit(self._begin_all, (run_id, max_concurrent_runs, at_us))
+        beginning = runs.Beginning(run_id, max_concurrent_runs, at_us, self._worker)
+        return self._submit(self._begin_all, beginning)
 
     def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
         return self._submit(each, lambda sql: runs.end(sql, run_id, ending, at_us))
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
-        return self._submit(each, lambda sql: runs.interrupt(sql, at_us))
+        return self._submit(each, lambda sql: runs.interrupt(sql, self._now_us(sql), at_us))
+
+    def hold_lease(self, lease_us: int) -> Future[bool]:
+        return self._submit(each, lambda sql: runs.hold_lease(sql, self._worker, self._now_us(sql), lease_us))
 
     def expire_holds(self, at_us: int) -> Future[Settled]:
-        return self._submit(each, lambda sql: Settled(alerts=runs.presume(sql, at_us, at_us)))
+        return self._submit(each, lambda sql: Settled(alerts=runs.presume(sql, at_us)))
 
     def register_remit(self, agent: str, digest: str, at_us: int, audit: bytes) -> Future[bool]:
         return self._submit(each, lambda sql: runs.register_remit(sql, (agent, digest, at_us), audit))

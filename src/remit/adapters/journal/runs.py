@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from remit.adapters.journal import money
-from remit.adapters.journal.sql import Sql
+from remit.adapters.journal.sql import Rows, Sql
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.approvals import Approval
@@ -17,11 +18,27 @@ from remit.ports.journal import Alert, RunEnding, StartRun
 
 _INSERT_RUN = """
 INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, trace_id,
-                 status, created_at, deadline)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)
+                 status, created_at, deadline, worker)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)
 """
 APPEND = "INSERT INTO audit (body) VALUES (?)"
 OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND expires_at <= ?"
+_LIVE = "SELECT id FROM worker WHERE lease_until > ?"
+ABANDONED_CALLS = f"""
+SELECT inflight.seq, held, presumed, scopes FROM inflight JOIN call USING (seq)
+JOIN run ON run.id = substr(call.id, 1, instr(call.id, '.') - 1)
+WHERE held > 0 AND run.worker NOT IN ({_LIVE})
+"""
+_ABANDONED_RUNS = f"""
+SELECT id, agent, trace_id, status FROM run
+WHERE status IN ('running', 'queued') AND worker NOT IN ({_LIVE})
+"""
+_HOLD_LEASE = """
+INSERT INTO worker (id, lease_until) VALUES (?, ?)
+ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
+"""
+_FORGET_WORKERS = "DELETE FROM worker WHERE lease_until < ?"
+_REMEMBER_WORKERS_US = 86_400_000_000
 BEGINNING = "SELECT tenant, agent, status FROM run WHERE id = ?"
 ENDING = "SELECT status FROM run WHERE id = ?"
 _PRESUME = "UPDATE inflight SET held = 0, presumed = ? WHERE seq = ?"
@@ -50,7 +67,7 @@ def principal_text(principal: Principal) -> str:
     )
 
 
-def create(connection: Sql, start: StartRun) -> None:
+def create(connection: Sql, start: StartRun, worker: str) -> None:
     """Create a queued run and its audit record."""
     run: Run = start.run
     connection.execute(
@@ -66,17 +83,29 @@ def create(connection: Sql, start: StartRun) -> None:
             run.trace_id,
             run.created_at_us,
             run.deadline_us,
+            worker,
         ),
     )
     connection.execute(APPEND, (start.audit,))
 
 
-def begin_all(connection: Sql, beginnings: Sequence[tuple[str, int, int]]) -> list[bool | RemitError]:
-    """Begin runs: (id, the most that its agent may have running, time). An error is that of one run alone."""
+class Beginning(NamedTuple):
+    """A run that `worker` wants to begin, and the most that its agent may have running."""
+
+    run_id: str
+    max_concurrent_runs: int
+    at_us: int
+    worker: str
+
+
+def begin_all(connection: Sql, beginnings: Sequence[Beginning]) -> list[bool | RemitError]:
+    """Begin runs. An error is that of one run alone."""
     return [_begin(connection, *one) for one in beginnings]
 
 
-def _begin(connection: Sql, run_id: str, max_concurrent_runs: int, at_us: int) -> bool | RemitError:
+def _begin(
+    connection: Sql, run_id: str, max_concurrent_runs: int, at_us: int, worker: str
+) -> bool | RemitError:
     """Move a queued or suspended run to running, unless its agent has no free slot.
 
     RemitError `run.unknown` or `run.not_running` where the run cannot begin at all.
@@ -93,8 +122,8 @@ def _begin(connection: Sql, run_id: str, max_concurrent_runs: int, at_us: int) -
     if running >= max_concurrent_runs:
         return False
     connection.execute(
-        "UPDATE run SET status = 'running', started_at = coalesce(started_at, ?) WHERE id = ?",
-        (at_us, run_id),
+        "UPDATE run SET status = 'running', started_at = coalesce(started_at, ?), worker = ? WHERE id = ?",
+        (at_us, worker, run_id),
     )
     return True
 
@@ -113,12 +142,13 @@ def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int) -> bool:
     return True
 
 
-def presume(connection: Sql, expired_by_us: int | None, at_us: int) -> tuple[Alert, ...]:
-    """Presume spent what is held by the calls that expired by a time, or by every call (None)."""
-    intents = [
-        money.Open(*row)
-        for row in connection.execute(OPEN, (FOREVER if expired_by_us is None else expired_by_us,))
-    ]
+def presume(connection: Sql, at_us: int) -> tuple[Alert, ...]:
+    """Presume spent what is held by the calls that expired by `at_us`."""
+    return _presume(connection, connection.execute(OPEN, (at_us,)), at_us)
+
+
+def _presume(connection: Sql, rows: Rows, at_us: int) -> tuple[Alert, ...]:
+    intents = [money.Open(*row) for row in rows]
     scopes = {scope for intent in intents for scope in money.scopes_of(intent.scopes)}
     ledger = money.Ledger(connection, scopes, at_us)
     alerts: list[Alert] = []
@@ -131,14 +161,23 @@ def presume(connection: Sql, expired_by_us: int | None, at_us: int) -> tuple[Ale
     return tuple(alerts)
 
 
-def interrupt(connection: Sql, at_us: int) -> tuple[str, ...]:
-    """End what a dead process left running or queued. Its calls stay open; what they may cost counts as spent."""
-    presume(connection, None, at_us)
+def hold_lease(connection: Sql, worker: str, now_us: int, lease_us: int) -> bool:
+    """Let `worker` count as alive for `lease_us`; False where it had one that ended before it was renewed."""
+    row = connection.execute("SELECT lease_until FROM worker WHERE id = ?", (worker,)).fetchone()
+    connection.execute(_HOLD_LEASE, (worker, now_us + lease_us))
+    return row is None or row[0] > now_us
+
+
+def interrupt(connection: Sql, now_us: int, at_us: int) -> tuple[str, ...]:
+    """End what workers without a lease left running or queued.
+
+    The calls of these runs stay open; what they may cost counts as spent.
+    """
+    connection.execute(_FORGET_WORKERS, (now_us - _REMEMBER_WORKERS_US,))
+    _presume(connection, connection.execute(ABANDONED_CALLS, (now_us,)), at_us)
     message = "the process that ran it ended"
     interrupted = []
-    for run_id, agent, trace_id, was in connection.execute(
-        "SELECT id, agent, trace_id, status FROM run WHERE status IN ('running', 'queued')"
-    ).fetchall():
+    for run_id, agent, trace_id, was in connection.execute(_ABANDONED_RUNS, (now_us,)).fetchall():
         status: RunStatus = "failed" if was == "running" else "cancelled"
         run_end = RunEnd(status=status, code="run.interrupted", message=message)
         body = audit.record(
@@ -146,8 +185,8 @@ def interrupt(connection: Sql, at_us: int) -> tuple[str, ...]:
             at_us,
             {"run": run_id, "agent": agent, "status": status, "code": "run.interrupted", "trace": trace_id},
         )
-        end(connection, run_id, RunEnding(end=run_end, audit=body), at_us)
-        interrupted.append(str(run_id))
+        if end(connection, run_id, RunEnding(end=run_end, audit=body), at_us):
+            interrupted.append(str(run_id))
     return tuple(interrupted)
 
 

@@ -57,10 +57,15 @@ class SqliteReader(SqlReads):
 
 
 class SqliteJournal(SqliteReader, SqlJournal):
-    """The `Journal` port on one SQLite file. Belongs to the event loop it was opened in."""
+    """The `Journal` port on one SQLite file. Belongs to the event loop it was opened in.
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    `worker` is the name under which it holds a lease, where several processes share the file.
+    """
+
+    def __init__(self, path: Path, clock: Clock, worker: str = "") -> None:
         super().__init__(path)
+        self._clock = clock
+        self._worker = worker
 
         def admit_all(sql: Sql, admissions: list[Admission]) -> list[commits.Verdict]:
             return commits.admit_all(sql, admissions, clock.now_us())
@@ -71,7 +76,7 @@ class SqliteJournal(SqliteReader, SqlJournal):
         self._writer = GroupCommitWriter(path, (commits.complete_all, each, runs.begin_all, admit_all))
 
     @classmethod
-    def open(cls, path: Path, clock: Clock) -> SqliteJournal:
+    def open(cls, path: Path, clock: Clock, worker: str = "") -> SqliteJournal:
         """Open or create the journal at `path`, its schema brought up to date.
 
         Raises: RemitError `journal.unavailable`, `journal.schema`.
@@ -80,13 +85,16 @@ class SqliteJournal(SqliteReader, SqlJournal):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
             schema.migrate(path)
-            return cls(path, clock)
+            return cls(path, clock, worker)
         except (OSError, sqlite3.Error) as error:
             raise RemitError("journal.unavailable", f"{path} cannot be opened", cause=str(error)) from error
 
     async def close(self) -> None:
         await self._writer.close()
         await super().close()
+
+    def _now_us(self, sql: Sql) -> int:
+        return self._clock.now_us()
 
     def _submit(self, handler: Handler, operation: Any) -> Future[Any]:
         return self._writer.submit(handler, operation)

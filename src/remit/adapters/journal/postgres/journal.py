@@ -34,12 +34,14 @@ T = TypeVar("T")
 class PostgresOptions:
     """Where the journal is. `url` and `replica_url` hold passwords and are never shown.
 
+    `worker` is the name under which the process holds its lease: no other's.
     `clock`: the time by which windows are counted and approvals end; None for the database's, which all workers
     share. Only a simulation brings its own.
     """
 
     url: str = field(repr=False)
     replica_url: str | None = field(default=None, repr=False)
+    worker: str = ""
     clock: Clock | None = None
 
 
@@ -107,6 +109,8 @@ class PostgresJournal(PostgresReader, SqlJournal):
     def __init__(self, options: PostgresOptions) -> None:
         super().__init__(options)
         clock = options.clock
+        self._worker = options.worker
+        self._clock = clock
 
         def told_us() -> int | None:
             return None if clock is None else clock.now_us()
@@ -117,10 +121,7 @@ class PostgresJournal(PostgresReader, SqlJournal):
             sql.execute(
                 dialect.LOCK_WINDOWS, _listed({window.key for one in admissions for window in one.windows})
             )
-            (now_us,) = sql.execute(dialect.NOW).fetchone()
-            if clock is not None:
-                now_us = clock.now_us()
-            verdicts = commits.admit_all(sql, admissions, now_us, _numbers)
+            verdicts = commits.admit_all(sql, admissions, self._now_us(sql), _numbers)
             sql.execute(dialect.UNLOCK_SCOPES, scopes)
             return verdicts
 
@@ -148,13 +149,19 @@ class PostgresJournal(PostgresReader, SqlJournal):
         await self._writer.close()
         await super().close()
 
+    def _now_us(self, sql: Sql) -> int:
+        if self._clock is not None:
+            return self._clock.now_us()
+        (now_us,) = sql.execute(dialect.NOW).fetchone()
+        return int(now_us)
+
     def _submit(self, handler: Handler, operation: Any) -> Future[Any]:
         return self._writer.submit(handler, operation)
 
 
-def _begin_all(sql: Sql, beginnings: list[tuple[str, int, int]]) -> list[bool | RemitError]:
+def _begin_all(sql: Sql, beginnings: list[runs.Beginning]) -> list[bool | RemitError]:
     """Begin runs while nobody else begins one of the same agents."""
-    sql.execute(dialect.LOCK_AGENTS, _listed({run_id for run_id, _, _ in beginnings}))
+    sql.execute(dialect.LOCK_AGENTS, _listed({one.run_id for one in beginnings}))
     return runs.begin_all(sql, beginnings)
 
 

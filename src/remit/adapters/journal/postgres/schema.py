@@ -14,7 +14,7 @@ import psycopg
 from remit.adapters.journal.postgres.connection import SCHEMA, Address
 from remit.core.errors import RemitError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest step in versions."""
 
 _HERE = Path(__file__).parent
