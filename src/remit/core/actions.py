@@ -100,7 +100,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall(Action):
-    """Ask a model. `args` hold the digest of each message, so a long history is hashed once.
+    """Ask a model. `args` hold one digest over those of the messages, so each message is hashed once in its life.
 
     They do not hold `max_output_tokens`, which the gate may lower to fit the money that is left.
     """
@@ -134,7 +134,7 @@ def model_call(
     answer_schema = None if request.answer_schema is None else dict(request.answer_schema)
     args = canonical.canonical(
         {
-            "messages": list(message_digests),
+            "messages": canonical.digest("".join(message_digests).encode()),
             "system": canonical.digest(request.system.encode()),
             "answer_schema": canonical.digest(orjson.dumps(answer_schema, option=orjson.OPT_SORT_KEYS)),
             "tools": offers_digest(request.tools) if offered is None else offered,

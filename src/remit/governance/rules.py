@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 
 from jsonschema_rs import Draft202012Validator
 
-from remit.core import canonical
+from remit.core import actions, canonical
 from remit.core.actions import Action, ModelCall, Release, ToolCall
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints, Decision
 from remit.core.errors import CODES
+from remit.core.messages import ToolOffer
 from remit.core.tools import ToolSpec
 from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
 from remit.governance.shapes import AnswerShape, explain
@@ -31,6 +32,12 @@ class Rules:
         self.tools: Mapping[str, ToolSpec] = {
             tool.name: tool for tool in tools if tool.name in remit.allowed_tools
         }
+        # what a model is told of the tools: the same for every run, so made and digested once
+        self.offers = tuple(
+            ToolOffer(name=tool.name, description=tool.description, args_schema=tool.args_schema)
+            for tool in self.tools.values()
+        )
+        self.offers_digest = actions.offers_digest(self.offers)
         self._declared = frozenset(tool.name for tool in tools)
         self._limits = {
             name: tuple(limit for limit in remit.rate_limits if limit.group == tool.rate_group)

@@ -21,7 +21,6 @@ from remit.core.messages import (
     ModelRequest,
     Opaque,
     Text,
-    ToolOffer,
     ToolResult,
     ToolUse,
 )
@@ -39,12 +38,7 @@ class Conversation:
         remit: Remit = rules.remit
         self._run = run
         self._remit = remit
-        self._offers = tuple(
-            ToolOffer(name=tool.name, description=tool.description, args_schema=tool.args_schema)
-            for tool in rules.tools.values()
-        )
         self._rules = rules
-        self._offered = actions.offers_digest(self._offers)
         self._messages: list[Message] = []
         self._digests: list[str] = []
         self._known: KnownPrefix | None = None
@@ -58,14 +52,17 @@ class Conversation:
             model=self.model,
             system=self._remit.instructions,
             messages=tuple(self._messages),
-            tools=self._offers,
+            tools=self._rules.offers,
             max_output_tokens=self._remit.max_output_tokens,
             known_prefix=self._known,
             answer_schema=self._remit.answer_schema,
             cache_prefix=True,
         )
         return actions.model_call(
-            self._place(self.step + 1, f"m{attempt}"), request, tuple(self._digests), self._offered
+            self._place(self.step + 1, f"m{attempt}"),
+            request,
+            tuple(self._digests),
+            self._rules.offers_digest,
         )
 
     def tool_call(self, index: int, use: ToolUse) -> ToolCall:
