@@ -18,7 +18,7 @@ from remit.cli.output import clean, json_option, paint, print_json
 from remit.core.errors import Exit, RemitError
 from remit.runtime.clock import SystemClock
 from remit.wiring.deployment import Deployment
-from remit.wiring.probes import as_worker, commits_a_second, journal_state
+from remit.wiring.probes import as_worker, commits_a_second, database_state, journal_state
 from remit.wiring.quota import MeasuredQuota, read_quotas
 from remit.wiring.remits import load_remit
 
@@ -94,7 +94,26 @@ def _disk(deployment: Deployment) -> Finding:
     return Finding(name="disk", status="ok", detail=detail)
 
 
+def _database(deployment: Deployment) -> Finding:
+    try:
+        state, is_readable = database_state(deployment)
+    except RemitError as error:
+        detail = f"PostgreSQL: {error.message}: {error.cause}"
+        remedy = "start the database, or mend REMIT_DATABASE_URL"
+        return Finding(name="journal", status="fail", detail=detail, remedy=remedy)
+    detail = f"PostgreSQL {state.server}, schema {state.version or 'none yet; the first run makes it'}"
+    if not is_readable:
+        remedy = "start a run to bring it up to date, or use the version of remit that made it"
+        return Finding(name="journal", status="fail", detail=detail, remedy=remedy)
+    if not state.is_durable:
+        remedy = "a power cut loses what was recorded: set fsync = on"
+        return Finding(name="journal", status="note", detail=f"{detail}, fsync is off", remedy=remedy)
+    return Finding(name="journal", status="ok", detail=detail)
+
+
 def _journal(deployment: Deployment) -> Finding:
+    if deployment.postgres is not None:
+        return _database(deployment)
     path = deployment.journal
     if not path.exists():
         return Finding(name="journal", status="note", detail=f"none yet at {path}; the first run makes it")

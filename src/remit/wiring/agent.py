@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from remit.adapters.journal.lock import WorkerLock
-from remit.adapters.journal.sqlite import SqliteJournal
 from remit.adapters.telemetry.content import captures_content
 from remit.adapters.telemetry.fanout import Fanout
 from remit.adapters.telemetry.logs import JsonLog, LogOptions, LogSink
@@ -30,11 +29,13 @@ from remit.core.quota import Quota
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
+from remit.ports.journal import Journal
 from remit.ports.services import Receipt, Telemetry, ThresholdCrossed
 from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
+from remit.wiring.journals import working_journal
 from remit.wiring.outbox import delivering
 from remit.wiring.quota import QuotaFile
 from remit.wiring.remits import load_remit, open_prices, tenant_cap
@@ -81,7 +82,7 @@ class OpenAgent:
     remit: Remit
     rules: Rules
     runner: Runner
-    journal: SqliteJournal
+    journal: Journal
     metrics: Metrics
     notices: tuple[str, ...]
     interrupted: tuple[str, ...]
@@ -107,9 +108,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         stack.callback(quota.save)
         on_quota = None if options.offline else quota.take  # the scripted server's limits are nobody's
         model, server, warming = await _open_model(deployment, options, remit, on_quota, stack)
-        journal = SqliteJournal.open(deployment.journal, clock)
-        stack.push_async_callback(journal.close)
-        interrupted = await journal.interrupt_runs(clock.now_us())
+        journal, interrupted = await stack.enter_async_context(working_journal(deployment, clock, _notice))
         tools, notices = _open_tools(deployment, options, remit, stack)
         metrics.declare(remit.agent, remit.allowed_tools, remit.model)
         telemetry = stack.enter_context(_open_telemetry(deployment, options, metrics))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from remit.adapters.journal.sqlite import SqliteJournal
 from remit.adapters.webhooks.options import URL, WebhookOptions, options_of
 from remit.core.errors import RemitError
 from remit.core.outbox import BUDGET_ALERTS, OutboxMessage
@@ -14,6 +13,7 @@ from remit.ports.services import Clock, Receipt
 from remit.runtime.clock import SystemClock
 from remit.runtime.deliverer import Deliverer, Told
 from remit.wiring.deployment import Deployment, open_reader
+from remit.wiring.journals import open_journal
 
 _TOPICS = frozenset({BUDGET_ALERTS})
 
@@ -47,7 +47,7 @@ async def send_due(deployment: Deployment) -> list[Receipt]:
             return []
     clock = SystemClock()
     # it takes no worker's lock: it only touches the outbox, under leases
-    journal = SqliteJournal.open(deployment.journal, clock)
+    journal = open_journal(deployment, clock)
     try:
         async with _deliverer(options, journal, clock, _unheard) as deliverer:
             return await deliverer.deliver_due()

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from remit.adapters.journal import schema
 from remit.adapters.journal.lock import WorkerLock
 from remit.adapters.journal.writer import open_connection
 from remit.ports.services import Clock
-from remit.wiring.deployment import LOCK_FILE, Deployment
+from remit.wiring.deployment import LOCK_FILE, Deployment, postgres_options
+
+if TYPE_CHECKING:
+    from remit.adapters.journal.postgres.schema import DatabaseState
 
 _COMMITS = 50
 
@@ -51,6 +55,16 @@ def journal_state(deployment: Deployment) -> JournalState:
         version = schema.version(connection)
         (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         return JournalState(version=version, check=check)
+
+
+def database_state(deployment: Deployment) -> tuple[DatabaseState, bool]:
+    """The state of the journal's database, and whether this version can use it. Raises: RemitError."""
+    url = postgres_options(deployment).url
+    # an extra, which most deployments have no use for
+    from remit.adapters.journal.postgres.schema import HEAD, state  # noqa: PLC0415
+
+    found = state(url)
+    return found, found.version in (None, HEAD)
 
 
 @contextmanager

@@ -26,6 +26,15 @@ def version(connection: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
+def check_readable(current: str | None, head: str) -> None:
+    """Refuse to read a journal of another schema than `head`. Raises: RemitError `journal.schema`."""
+    if current in (None, head):
+        return
+    remedy = "start a run: it brings the journal up to date" if current < head else ""
+    message = f"the journal is of schema {current}, this version reads {head}"
+    raise RemitError("journal.schema", message, remedy=remedy)
+
+
 def migrate(path: Path) -> None:
     """Run the steps that are due on the database at `path`, each in a transaction of its own.
 

@@ -11,7 +11,7 @@ from asyncio import Future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import orjson
 import psycopg
@@ -22,6 +22,7 @@ from remit.adapters.journal.operations import Handler, SqlJournal, SqlReads, eac
 from remit.adapters.journal.postgres import dialect, schema
 from remit.adapters.journal.postgres.connection import Address, PostgresSql
 from remit.adapters.journal.postgres.writer import PostgresWriter
+from remit.adapters.journal.schema import check_readable
 from remit.adapters.journal.sql import Sql
 from remit.core.errors import RemitError
 from remit.ports.journal import Admission
@@ -92,6 +93,21 @@ class PostgresReader(SqlReads):
         self._replica = self._primary if replica_url is None else _Reading(Address.of(replica_url))
         self._shut = False
 
+    @classmethod
+    def open(cls, options: PostgresOptions) -> Self | None:
+        """Open the journal for reading; None where there is none yet.
+
+        Raises: RemitError `journal.unavailable`, `journal.schema`, `usage.invalid`.
+        """
+        address = Address.of(options.url)
+        try:
+            with address.connect() as connection:
+                current = schema.version(connection)
+        except psycopg.Error as error:
+            raise _not_opened(address, error) from error
+        check_readable(current, schema.HEAD)
+        return None if current is None else cls(options)
+
     async def close(self) -> None:
         self._shut = True
         for reading in {self._primary, self._replica}:
@@ -132,7 +148,7 @@ class PostgresJournal(PostgresReader, SqlJournal):
         )
 
     @classmethod
-    def open(cls, options: PostgresOptions) -> PostgresJournal:
+    def open(cls, options: PostgresOptions) -> Self:
         """Open or create the journal, its schema brought up to date.
 
         Raises: RemitError `journal.unavailable`, `journal.schema`, `usage.invalid`.
@@ -142,8 +158,7 @@ class PostgresJournal(PostgresReader, SqlJournal):
             schema.migrate(address)
             return cls(options)
         except psycopg.Error as error:
-            cause = address.told(error)
-            raise RemitError("journal.unavailable", "the database cannot be opened", cause=cause) from error
+            raise _not_opened(address, error) from error
 
     async def close(self) -> None:
         await self._writer.close()
@@ -157,6 +172,10 @@ class PostgresJournal(PostgresReader, SqlJournal):
 
     def _submit(self, handler: Handler, operation: Any) -> Future[Any]:
         return self._writer.submit(handler, operation)
+
+
+def _not_opened(address: Address, error: psycopg.Error) -> RemitError:
+    return RemitError("journal.unavailable", "the database cannot be opened", cause=address.told(error))
 
 
 def _begin_all(sql: Sql, beginnings: list[runs.Beginning]) -> list[bool | RemitError]:

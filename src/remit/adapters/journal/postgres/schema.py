@@ -6,6 +6,7 @@ uses, and then gives up rather than hold everybody up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,30 @@ def version(connection: psycopg.Connection[Any]) -> str | None:
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return None if row is None else str(row[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseState:
+    """The server's version, the schema that the journal is of (None: no journal yet), and whether commits last."""
+
+    server: str
+    version: str | None
+    is_durable: bool
+
+
+def state(url: str) -> DatabaseState:
+    """What the database is. Raises: RemitError `journal.unavailable`, `usage.invalid`."""
+    address = Address.of(url)
+    try:
+        with address.connect() as connection:
+            row = connection.execute(
+                "SELECT current_setting('server_version'), current_setting('fsync')"
+            ).fetchone()
+            assert row is not None
+            return DatabaseState(server=row[0], version=version(connection), is_durable=row[1] == "on")
+    except psycopg.Error as error:
+        message, cause = "the database cannot be opened", address.told(error)
+        raise RemitError("journal.unavailable", message, cause=cause) from error
 
 
 def migrate(address: Address) -> None:
