@@ -7,6 +7,7 @@ journals on one and the same empty store.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -324,6 +325,21 @@ class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite):
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in ended)
         assert len(await journal.calls("r")) == 50
+        await journal.close()
+
+    @pytest.mark.parametrize("tenant", ["acme\0", "ä\u2028\U0001f600", "a\"\\'b", "acme/x"])
+    async def test_money_is_held_once_whatever_the_tenant_is_called(
+        self, place: JournalPlace, tenant: str
+    ) -> None:
+        journal, clock = await started(place), place.clock
+        hold = hold_of(100, f"day:{tenant}/a/2026-11-22")
+        taken = 0
+        for index in range(3):  # one after the other, so that each is a transaction of its own
+            admission = admission_of(f"r.1.{index}", clock, holds=(hold,), amount_nano_usd=60)
+            with suppress(RemitError):  # a name that the database does not find again is refused
+                taken += isinstance(await journal.admit(admission), Admitted)
+        assert taken <= 1
+        assert sum(balance.held_nano_usd for balance in await journal.balances()) == taken * 60
         await journal.close()
 
     async def test_the_error_of_one_does_not_lose_the_others(self, place: JournalPlace) -> None:

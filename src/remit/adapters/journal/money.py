@@ -15,6 +15,7 @@ import orjson
 from remit.adapters.journal import outbox
 from remit.adapters.journal.sql import Sql
 from remit.core import audit
+from remit.core.errors import RemitError
 from remit.core.money import format_usd
 from remit.ports.journal import Admission, Alert, Completion, Hold, Misfit
 
@@ -46,13 +47,19 @@ class _Balance:
 
 
 class Ledger:
-    """The balances that one transaction touches: read at once, counted in turn, written at once."""
+    """The balances that one transaction touches: read at once, counted in turn, written at once.
+
+    Raises: RemitError `value.invalid` where a scope has a name that a database does not find again.
+    """
 
     def __init__(self, connection: Sql, scopes: Iterable[str], now_us: int) -> None:
         self._connection = connection
         self._now_us = now_us
         self._balances = {scope: _Balance() for scope in scopes}
         self._changed: set[str] = set()
+        if any("\0" in scope for scope in self._balances):
+            # SQLite's JSON ends a text there: what the scope has spent would not be found
+            raise RemitError("value.invalid", "the name of a money scope holds a NUL character")
         if self._balances:
             asked = (orjson.dumps(list(self._balances)).decode(),)
             for scope, spent, held, presumed in connection.execute(READ, asked):
