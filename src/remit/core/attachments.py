@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 import zlib
+from contextlib import suppress
 
 from remit.core.errors import RemitError
 from remit.core.messages import Attachment
@@ -26,13 +27,14 @@ _TILED_TOKENS_MAX = 1500
 _MINI = "gpt-4o-mini"
 _MINI_TOKENS_MAX = 2833 + 8 * 5667
 _INFLATED_BYTES_MAX = 64 * 2**20
+_STREAMS_MAX = 100_000
+_CHUNK_BYTES = 16 * 2**10
 
 _PDF = "application/pdf"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LEAF = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 _COUNT = re.compile(rb"/Count\s+(\d{1,9})")
-_KIDS = re.compile(rb"/Kids\s*\[([^\]]*)\]")
-_REFERENCE = re.compile(rb"\d+\s+\d+\s+R")
+_KIDS = re.compile(rb"/Kids\s*\[([^\]]*)")
 _STREAM = re.compile(rb"(?<!end)stream\r?\n")
 
 
@@ -124,12 +126,14 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
 def pdf_pages(data: bytes) -> int:
     """The most pages that the PDF can have: leaves, references to them, or the count it gives itself.
 
-    Raises: RemitError `price.unknown` where it has none that can be counted, or is encrypted.
+    The time it takes is in proportion to the file, whatever the file holds. Raises: RemitError `price.unknown`
+    where it has no pages that can be counted, is encrypted, or is too large.
     """
     texts = [data, *_streams(data)] if data[:1024].find(b"%PDF-") >= 0 else []
-    pages = max(
+    pages: int = max(
         sum(len(_LEAF.findall(text)) for text in texts),
-        sum(len(_REFERENCE.findall(kids)) for text in texts for kids in _KIDS.findall(text)),
+        # each reference ends in an R, as in `12 0 R`
+        sum(kids.count(b"R") for text in texts for kids in _KIDS.findall(text)),
         max((int(count) for text in texts for count in _COUNT.findall(text)), default=0),
     )
     if pages == 0 or b"/Encrypt" in data:
@@ -145,12 +149,22 @@ def _streams(data: bytes) -> list[bytes]:
     """What is compressed, where newer files keep their pages. Raises: RemitError `price.unknown`."""
     found: list[bytes] = []
     left = _INFLATED_BYTES_MAX
-    for match in _STREAM.finditer(data):
-        try:
-            found.append(zlib.decompressobj().decompress(data[match.end() :], left))
-        except zlib.error:  # pictures and fonts are compressed otherwise, and hold no pages
-            continue
+    for number, match in enumerate(_STREAM.finditer(data)):
+        found.append(_inflated(data, match.end(), left))
         left -= len(found[-1])
-        if left <= 0:
+        if left <= 0 or number >= _STREAMS_MAX:
             raise RemitError("price.unknown", "a PDF is too large to count its pages")
     return found
+
+
+def _inflated(data: bytes, start: int, bytes_max: int) -> bytes:
+    """What is compressed from `start` on, as far as it can be read. Piece by piece: what follows is not copied."""
+    view = memoryview(data)
+    inflater = zlib.decompressobj()
+    pieces: list[bytes] = []
+    with suppress(zlib.error):  # pictures and fonts are compressed otherwise, and hold no pages
+        while start < len(data) and bytes_max > 0 and not inflater.eof:
+            pieces.append(inflater.decompress(view[start : start + _CHUNK_BYTES], bytes_max))
+            start += _CHUNK_BYTES
+            bytes_max -= len(pieces[-1])
+    return b"".join(pieces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 import zlib
 from contextlib import suppress
 
@@ -120,3 +121,28 @@ def test_a_page_that_is_shown_many_times_counts_as_often() -> None:
 def test_a_pdf_whose_pages_cannot_be_counted_is_refused(data: bytes) -> None:
     with pytest.raises(RemitError, match=r"price\.unknown"):
         attachments.pdf_pages(data)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"/Kids [",
+        b"/Kids [1 ",
+        b"111111111",
+        b"stream\n",
+        b"stream\n" + zlib.compress(b"page") + b"\nendstream " + b"y" * 500,
+        b"/Type ",
+        b"/Count 1 ",
+    ],
+)
+def test_the_time_to_count_pages_grows_no_faster_than_the_pdf(piece: bytes) -> None:
+    """Regression: 120 KB of open `/Kids [` held up every run of the process for 40 s."""
+    data = b"%PDF-1.7 /Type /Page /Kids [" + piece * (400_000 // len(piece))
+    began = time.process_time()
+    attachments.pdf_pages(data)
+    assert time.process_time() - began < 2.0  # in proportion some hundredths of a second, squared a minute
+
+
+def test_a_pdf_of_too_many_streams_is_refused() -> None:
+    with pytest.raises(RemitError, match=r"price\.unknown"):
+        attachments.pdf_pages(b"%PDF-1.7 /Type /Page " + b"stream\n" * 100_002)
