@@ -100,6 +100,8 @@ def test_the_quotas_of_anthropic() -> None:
         ("7m", 420_000_000),
         ("", None),
         ("soon", None),
+        ("999999999d999999999h", None),  # once an OverflowError, which failed the call
+        ("999999999d", None),  # once more microseconds than a file of ours can hold
     ],
 )
 def test_the_quotas_of_openai_count_from_the_response_s_date(reset: str, wait_us: int | None) -> None:

@@ -11,7 +11,7 @@ from remit.core.quota import Quota, QuotaKind
 
 _KINDS: tuple[QuotaKind, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
 _DURATION = re.compile(
-    r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?"
+    r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,6})ms)?"
 )
 _COUNT = re.compile(r"[0-9]{1,15}")
 
