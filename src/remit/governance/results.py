@@ -46,11 +46,7 @@ def model_done(action: ModelCall, reply: ModelReply, prices: Prices) -> Attempte
 
     Raises: RemitError `value.invalid` where its usage is below zero: nobody can know its cost.
     """
-    used = reply.usage
-    written = (used.cache_write_1h_tokens, used.cache_write_tokens - used.cache_write_1h_tokens)
-    if min(used.input_tokens, used.output_tokens, used.cache_read_tokens, *written) < 0:
-        raise RemitError("value.invalid", "the usage of the reply is below zero")
-    charge = prices.charge(action.request.model, reply.usage)
+    charge = _charge(action, reply.usage, prices)
     try:
         result = canonical.canonical(reply_to_json(reply))
     except RemitError as error:
@@ -103,7 +99,7 @@ def release_done(answer: str) -> Attempted:
 
 
 def effect_failed(error: EffectFailed, action: Action, tool: ToolSpec | None, prices: Prices) -> Attempted:
-    """The port knows that the effect did not take place, or has no answer."""
+    """The port knows that the effect did not take place, or has no answer. Raises: as `model_done`."""
     shown = Failed(
         code=error.code,
         message=_plain(error.message),
@@ -118,7 +114,7 @@ def effect_failed(error: EffectFailed, action: Action, tool: ToolSpec | None, pr
         return _failure(shown, presumed=True)
     if error.usage == NO_USAGE:
         return _failure(shown)
-    charge = prices.charge(action.request.model, error.usage)
+    charge = _charge(action, error.usage, prices)
     return _charged(_failure(shown, usage=error.usage, cost_nano_usd=charge.cost_nano_usd), charge)
 
 
@@ -208,6 +204,14 @@ def _failure(
         cost_nano_usd=cost_nano_usd,
         presumed=presumed,
     )
+
+
+def _charge(action: ModelCall, used: Usage, prices: Prices) -> Charge:
+    """What a call cost by its usage. Raises: RemitError `value.invalid`, as `model_done` says, `price.unknown`."""
+    written = (used.cache_write_1h_tokens, used.cache_write_tokens - used.cache_write_1h_tokens)
+    if min(used.input_tokens, used.output_tokens, used.cache_read_tokens, *written) < 0:
+        raise RemitError("value.invalid", "the usage of the call is below zero")
+    return prices.charge(action.request.model, used)
 
 
 def _charged(attempted: Attempted, charge: Charge) -> Attempted:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from remit.adapters.prices import PriceBook
 from remit.core import actions
 from remit.core.actions import ModelCall, Place, Principal, TaskSource
-from remit.core.messages import Message, ModelRequest, Text
+from remit.core.messages import Message, ModelRequest, Text, Usage
 from remit.core.runs import Run
 from remit.governance import bounds, budget
 from remit.governance.budget import OUTPUT_TOKENS_MIN, TenantCap
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
+from remit.ports.effects import EffectFailed
 from remit.ports.journal import AuditQuery
 from remit.runtime.runner import Runner
 from remit.testing.fakes import FakeClock, FixedPrices, FunctionTools, NoTelemetry, ScriptedModel, says
@@ -143,3 +144,18 @@ def _run() -> Run:
         created_at_us=0,
         deadline_us=1,
     )
+
+
+async def test_a_failure_that_says_less_than_nothing_was_used_gives_no_money_back() -> None:
+    """Regression: a failed call with a usage below zero lowered what had been spent."""
+    clock = FakeClock()
+    journal = MemoryJournal(clock)
+    model = ScriptedModel([EffectFailed("model.failed", "no", usage=Usage(input_tokens=-5000))])
+    services = GateServices(
+        journal=journal, prices=FixedPrices({"m": 1000}), clock=clock, telemetry=NoTelemetry()
+    )
+    gate = Gate(services, Effects(model=model, tools=FunctionTools([])))
+    runner = Runner(services, gate, Rules(parse(CONFIG % ("5.00", "UTC"), "a.yaml", ()), ()))
+    await runner.run("hello", Principal(kind="user", id="u"))
+    for balance in await journal.balances():
+        assert balance.spent_nano_usd == balance.presumed_nano_usd > 0
