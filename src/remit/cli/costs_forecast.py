@@ -54,7 +54,7 @@ class _Known:
             zone = self.timezone if cap is None else cap.timezone
             day_cap = None if cap is None else cap.day_nano_usd
             return _Scope(balance=balance, tenant=owner, agent=None, timezone=zone, cap_nano_usd=day_cap)
-        tenant, _, agent = owner.partition("/")
+        tenant, _, agent = owner.rpartition("/")  # an agent's name has no slash; a tenant's may have
         remit = self.remits.get(agent)
         return _Scope(
             balance=balance,

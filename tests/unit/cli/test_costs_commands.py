@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,15 +86,16 @@ def zone_where_it_is_noon() -> str:
     return f"Etc/GMT{-ahead:+d}" if ahead else "UTC"
 
 
-async def spend(home: Path, zone: str) -> None:
-    """$3 for the agent `desk` of tenant `t`, within this hour."""
+async def spend(home: Path, zone: str, tenant: str) -> None:
+    """$3 for the agent `desk` of a tenant, within this hour."""
     clock = FakeClock(SystemClock().now_us())
     journal = SqliteJournal.open(home / "remit.db", clock)
-    await journal.create_run(StartRun(run=run_of("r", agent="desk"), audit=Z))
+    await journal.create_run(StartRun(run=replace(run_of("r", agent="desk"), tenant=tenant), audit=Z))
     await journal.begin_run("r", 1000, clock.now_us())
     day = local_day(zone, clock.now_us())
     holds = tuple(
-        Hold(scope=scope, cap_nano_usd=10**12, rule="x") for scope in (f"day:t/desk/{day}", f"tenant:t/{day}")
+        Hold(scope=scope, cap_nano_usd=10**12, rule="x")
+        for scope in (f"day:{tenant}/desk/{day}", f"tenant:{tenant}/{day}")
     )
     admission = admission_of("r.1.m1", clock, kind="model", holds=holds, amount_nano_usd=3 * 10**9)
     await journal.admit(admission)
@@ -101,11 +103,12 @@ async def spend(home: Path, zone: str) -> None:
     await journal.close()
 
 
+@pytest.mark.parametrize("name", ["t", "acme/eu"])
 def test_the_forecast_knows_the_caps_of_agent_and_tenant(
-    remit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    remit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     zone = zone_where_it_is_noon()
-    asyncio.run(spend(tmp_path / "home", zone))
+    asyncio.run(spend(tmp_path / "home", zone, name))
     config = tmp_path / "desk.yaml"
     config.write_text(
         f"agent:\n  name: desk\n  model: {SONNET}\n  allowed_tools: []\n"
@@ -114,7 +117,7 @@ def test_the_forecast_knows_the_caps_of_agent_and_tenant(
     monkeypatch.setenv("REMIT_TENANT_DAILY_USD", "2.00")
     monkeypatch.setenv("REMIT_TIMEZONE", zone)
     agent, tenant = json.loads(remit("costs", "forecast", config, "--json").stdout)
-    assert (agent["tenant"], agent["agent"], agent["timezone"]) == ("t", "desk", zone)
+    assert (agent["tenant"], agent["agent"], agent["timezone"]) == (name, "desk", zone)
     assert (agent["spent_usd"], agent["rate_per_hour_usd"], agent["cap_usd"]) == ("3", "3", "4.5")
     assert agent["forecast_nano_usd"] > 4_500_000_000
     assert agent["cap_reached_at"] is not None
