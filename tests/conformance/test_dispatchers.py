@@ -26,13 +26,13 @@ class InMemory:
         await dispatcher.close(0.0)
 
 
-class OnSqlite:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+class OnDatabase:
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._opened: list[Dispatcher] = []
 
     async def open(self, worker: str) -> Dispatcher:
-        options = DbosOptions(url=f"sqlite:///{self._path}", worker=worker, poll_s=0.02)
+        options = DbosOptions(url=self._url, worker=worker, poll_s=0.02)
         self._opened.append(await DbosDispatcher.open(options, SystemClock()))
         return self._opened[-1]
 
@@ -53,7 +53,15 @@ class TestMemoryDispatcher(DispatcherSuite):
 class TestDbosOnSqlite(DispatcherSuite):
     @pytest.fixture
     async def queue(self, tmp_path: Path) -> AsyncIterator[DispatcherPlace]:
-        place = OnSqlite(tmp_path / "queue.db")
+        place = OnDatabase(f"sqlite:///{tmp_path / 'queue.db'}")
+        yield place
+        await place.close()
+
+
+class TestDbosOnPostgres(DispatcherSuite):
+    @pytest.fixture
+    async def queue(self, database: str) -> AsyncIterator[DispatcherPlace]:
+        place = OnDatabase(database)
         yield place
         await place.close()
 

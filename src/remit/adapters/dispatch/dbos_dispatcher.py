@@ -19,6 +19,9 @@ from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions, Serializer
 from dbos import error as dbos_error
+from psycopg import Error as PostgresError
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from remit.core.errors import RemitError
@@ -38,7 +41,7 @@ NOTING_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DbosOptions:
-    """`url`: of the database, as SQLAlchemy writes it. `worker`: a name that no process had before."""
+    """`url`: `sqlite:///FILE`, or what psycopg takes for PostgreSQL (a URL or `host=... dbname=...`). `worker`: a name that no process had before."""
 
     url: str
     worker: str
@@ -78,9 +81,10 @@ class DbosDispatcher:
     async def open(cls, options: DbosOptions, clock: Clock) -> DbosDispatcher:
         """Connect, and bring DBOS's own tables up to date."""
         async with _told("the queue cannot be opened"):
-            await asyncio.to_thread(DBOS.migrate, options.url)
+            address = _address(options.url)
+            await asyncio.to_thread(DBOS.migrate, address)
             client = DBOSClient(
-                system_database_url=options.url,
+                system_database_url=address,
                 serializer=JsonText(),
                 application_name=APPLICATION,
                 retry_connection_errors=False,
@@ -115,7 +119,7 @@ class DbosDispatcher:
 
         config: DBOSConfig = {
             "name": APPLICATION,
-            "system_database_url": self._options.url,
+            "system_database_url": _address(self._options.url),
             "application_version": VERSION,
             "executor_id": self._options.worker,
             "serializer": JsonText(),
@@ -222,10 +226,21 @@ class DbosDispatcher:
             self._working.discard(task)
 
 
+def _address(url: str) -> str:
+    """The database's address as SQLAlchemy takes it, with every parameter that psycopg was given."""
+    if url.startswith("sqlite:"):
+        return url
+    given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    address = URL.create(
+        "postgresql", given.pop("user", None), given.pop("password", None), database=given.pop("dbname", None)
+    )
+    return address.set(query=given).render_as_string(hide_password=False)
+
+
 @asynccontextmanager
 async def _told(what: str) -> AsyncIterator[None]:
     """The engine's errors as ours. They may hold the database's address, so only their type is told."""
     try:
         yield
-    except (dbos_error.DBOSException, SQLAlchemyError, OSError) as error:
+    except (dbos_error.DBOSException, SQLAlchemyError, PostgresError, OSError) as error:
         raise RemitError("dispatch.unavailable", what, cause=type(error).__name__) from None
