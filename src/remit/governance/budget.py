@@ -41,6 +41,12 @@ def counted(action: ModelCall, tokens: int) -> ModelCall:
     return replace(action, request=replace(request, known_prefix=known))
 
 
+def least_cost(action: ModelCall, prices: Prices) -> int:
+    """The least that has to be left for the call, whatever its provider counts."""
+    output_tokens = min(OUTPUT_TOKENS_MIN, action.request.max_output_tokens)
+    return prices.worst_cost(action.resource, COUNT_MARGIN_TOKENS, output_tokens)
+
+
 def is_counted(request: ModelRequest) -> bool:
     """Whether the bound on its input is the provider's own count: of all it holds, and not of what came before."""
     known = request.known_prefix

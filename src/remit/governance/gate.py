@@ -11,6 +11,7 @@ import asyncio
 from asyncio import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from remit.core.actions import Action, ModelCall, Release, ToolCall
@@ -214,11 +215,14 @@ class Gate:
         if misfit.left_nano_usd is None:
             return None
         lowered = budget.capped(action, misfit.left_nano_usd, self._prices)
-        if lowered is not None or self._effects.counter is None:
+        counter = self._effects.counter
+        if lowered is not None or counter is None or not counter.counts(action.resource):
             return lowered
+        if budget.least_cost(action, self._prices) > misfit.left_nano_usd:
+            return None  # no count can make it fit
         # it is allowed, and nothing but money is in its way: the provider may see it, once that is on record
         await self._journal.record(records.counting(governed.run, action, at_us))
-        tokens = await self._effects.counter.count_tokens(action.request)
+        tokens = await counter.count_tokens(action.request)
         if tokens is None:
             return None
         return budget.fitting(budget.counted(action, tokens), misfit.left_nano_usd, self._prices)
@@ -249,7 +253,8 @@ class Gate:
                     action, tool, "effect.cancelled", "it was cancelled under way"
                 )
                 with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
-                    self._complete(action, governed, attempted).add_done_callback(_retrieve)
+                    completion = self._complete(action, governed, attempted)
+                    completion.add_done_callback(partial(self._settled_later, governed.run))
                 return _shown(attempted, held_nano_usd)
             # nobody cancelled us: the effect itself broke, with a cancellation of its own making
             attempted = results.interrupted(
@@ -264,12 +269,19 @@ class Gate:
         except Exception as error:
             # it was done and cannot be recorded: the open intent says so to whoever looks
             return Unknown(action_id=action.id, reason=f"the outcome could not be recorded: {error}")
-        for alert in settled.alerts:
-            run = governed.run
-            self._telemetry.emit(ThresholdCrossed(agent=run.agent, alert=alert, run=run))
+        self._tell_alerts(governed.run, settled)
         if isinstance(action, Release) and not settled.run_ended:
             return Failed(code="run.not_running", message="the run had ended before its answer")
         return _shown(attempted, held_nano_usd)
+
+    def _settled_later(self, run: Run, completion: Future[Settled]) -> None:
+        """Tell what was crossed by a call that nobody waits for any more."""
+        if completion.exception() is None:  # else the open intent stays, and is found by its row
+            self._tell_alerts(run, completion.result())
+
+    def _tell_alerts(self, run: Run, settled: Settled) -> None:
+        for alert in settled.alerts:
+            self._telemetry.emit(ThresholdCrossed(agent=run.agent, alert=alert, run=run))
 
     async def _attempt(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
         """Do it, once, within its constraints."""

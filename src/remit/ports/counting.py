@@ -13,6 +13,10 @@ from remit.core.messages import ModelRequest
 class TokenCounter(Protocol):
     """Whoever can count a request's input tokens as its provider does."""
 
+    def counts(self, model: str) -> bool:
+        """Whether there is somebody to ask about calls of `model`."""
+        ...
+
     async def count_tokens(self, request: ModelRequest) -> int | None:
         """The input tokens of `request`; None where its provider does not say, for whatever reason."""
         ...

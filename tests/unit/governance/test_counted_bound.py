@@ -44,6 +44,10 @@ class Counter:
     journal: MemoryJournal
     answer: int | Exception | None
     seen: list[Sequence[str]] = field(default_factory=list)
+    is_there: bool = True
+
+    def counts(self, model: str) -> bool:
+        return self.is_there
 
     async def count_tokens(self, request: ModelRequest) -> int | None:
         self.seen.append([record["kind"] for record in await records(self.journal)])
@@ -112,6 +116,18 @@ async def test_nothing_is_counted_where_the_call_fits_or_is_not_to_be_made() -> 
     assert fits.counter.seen == paused.counter.seen == []
 
 
+@pytest.mark.parametrize(("usd", "is_there"), [("0.00", True), ("0.31", True), ("3.00", False)])
+async def test_nobody_is_shown_a_call_that_no_count_can_help_and_no_record_says_so(
+    usd: str, is_there: bool
+) -> None:
+    """Regression: with nothing left, a prompt was still sent to be counted; "count" was recorded of OpenAI's too."""
+    scene = Scene(usd)
+    scene.counter.is_there = is_there
+    assert (await scene.run()).end.code == "budget.exhausted"
+    assert scene.counter.seen == []
+    assert "count" not in [one["kind"] for one in await records(scene.journal)]
+
+
 @given(st.integers(1, 10**7), st.text(max_size=200))
 def test_a_counted_bound_is_never_above_that_of_the_bytes(tokens: int, text: str) -> None:
     request = ModelRequest(
@@ -144,6 +160,8 @@ async def test_the_provider_counts_a_whole_request_and_is_not_believed_blindly()
     async with serve() as server:
         claude = AnthropicModel("offline", base_url=server.base_url)
         router = ModelRouter({"claude-*": claude, "m": ScriptedModel([])})
+        assert router.counts(request.model)
+        assert not router.counts("m")
         tokens = await router.count_tokens(request)
         reply = await router.complete(request)
         assert server.bill["calls"] == 1

@@ -11,9 +11,12 @@ from remit.core import actions
 from remit.core.actions import TaskSource, ToolCall
 from remit.core.outcomes import Failed, Refused, Suspended, Unknown
 from remit.core.runs import Run
-from remit.governance.gate import Gate, GovernedRun
+from remit.governance.budget import TenantCap
+from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.ports.effects import CallContext
 from remit.ports.journal import StartRun
+from remit.ports.services import ThresholdCrossed
+from remit.testing.fakes import FixedPrices, RecordingTelemetry
 from remit.testing.gate_world import PAY_PRICE, PRINCIPAL, MemoryBackend, Process, World
 
 
@@ -165,3 +168,33 @@ async def test_an_approval_is_asked_for_arguments_of_any_size_of_number(scene: S
     standing = await scene.process.journal.inner.approval_for(action.digest)
     assert standing is not None
     assert action.args in standing.action
+
+
+async def test_a_threshold_that_a_cancelled_call_crosses_is_told(scene: Scene) -> None:
+    """Regression: it was recorded, and neither counted nor logged: nobody waited for the commit."""
+    governed = await scene.begin()
+    started = asyncio.Event()
+    told = RecordingTelemetry()
+
+    class Endless(World):
+        async def call(self, tool: str, args: Any, context: CallContext) -> Any:
+            started.set()
+            await asyncio.Event().wait()
+
+    world = Endless(scene.world.store, Gate, lambda journal: journal, clock=scene.world.clock)
+    services = GateServices(
+        journal=scene.process.journal,
+        prices=FixedPrices({}),
+        clock=world.clock,
+        telemetry=told,
+        tenant_cap=TenantCap(day_nano_usd=PAY_PRICE),
+    )
+    gate = Gate(services, Effects(model=world, tools=world))
+    task = asyncio.ensure_future(gate.perform(scene.call("pay"), governed))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await scene.process.journal.inner.record(b"{}")  # by now what was before it is committed
+    crossed = [one.alert.scope for one in told.events if isinstance(one, ThresholdCrossed)]
+    assert any(scope.startswith("tenant:") for scope in crossed)

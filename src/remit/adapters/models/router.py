@@ -20,10 +20,13 @@ class ModelRouter:
         """The reply of the model's provider. Raises: EffectFailed, also `model.no_provider`."""
         return await self.provider(request.model).complete(request, on_text)
 
+    def counts(self, model: str) -> bool:
+        """Whether the provider of `model` counts tokens. Raises: EffectFailed `model.no_provider`."""
+        return hasattr(self.provider(model), "count_tokens")
+
     async def count_tokens(self, request: ModelRequest) -> int | None:
         """The input tokens of `request` as its provider counts them; None where it cannot, or does not say."""
-        provider = self.provider(request.model)
-        count = getattr(provider, "count_tokens", None)
+        count = getattr(self.provider(request.model), "count_tokens", None)
         if count is None:
             return None
         tokens: int | None = await count(request)
