@@ -15,7 +15,10 @@ OutcomeState: TypeAlias = Literal["done", "failed", "unknown", "cancelled"]
 
 
 class Done(NamedTuple):
-    """It happened. `value` is a `ModelReply` for a model call, JSON for a tool, text for a release."""
+    """It happened. `value` is a `ModelReply` for a model call, JSON for a tool, text for a release.
+
+    `output_tokens_max`: how long a model's reply was allowed to be, where that is known.
+    """
 
     value: ModelReply | Json
     usage: Usage | None = None
@@ -23,6 +26,7 @@ class Done(NamedTuple):
     label: ResultLabel | None = None
     truncated: bool = False
     replayed: bool = False
+    output_tokens_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

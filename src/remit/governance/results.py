@@ -56,7 +56,12 @@ def model_done(action: ModelCall, reply: ModelReply, prices: Prices) -> Attempte
         return _charged(_failure(shown, usage=reply.usage, cost_nano_usd=charge.cost_nano_usd), charge)
     return Attempted(
         state="done",
-        outcome=Done(value=reply, usage=reply.usage, cost_nano_usd=charge.cost_nano_usd),
+        outcome=Done(
+            value=reply,
+            usage=reply.usage,
+            cost_nano_usd=charge.cost_nano_usd,
+            output_tokens_max=action.request.max_output_tokens,
+        ),
         result=result,
         usage=reply.usage,
         cost_nano_usd=charge.cost_nano_usd,

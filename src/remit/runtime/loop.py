@@ -59,7 +59,7 @@ class AgentLoop:
             if not isinstance(outcome, Done):
                 return _end_of(outcome)
             reply: ModelReply = outcome.value
-            problem = _unusable(reply, governed.rules.remit.max_output_tokens)
+            problem = _unusable(reply, outcome.output_tokens_max, governed.rules.remit.max_output_tokens)
             if problem is not None:
                 return problem
             conversation.add_reply(reply)
@@ -148,15 +148,16 @@ def _results(uses: tuple[ToolUse, ...], outcomes: list[Outcome]) -> list[ToolRes
     ]
 
 
-def _unusable(reply: ModelReply, max_output_tokens: int) -> RunEnd | None:
+def _unusable(reply: ModelReply, allowed: int | None, max_output_tokens: int) -> RunEnd | None:
+    """The end of a run whose reply cannot be used; `allowed` is how long it was allowed to be."""
     if reply.stop == "refusal":
         return RunEnd(status="failed", code="model.failed", message="the model declined the task")
     if reply.stop != "max_tokens":
         return None
-    if reply.usage.output_tokens < max_output_tokens:
-        message = f"the money left covered a reply of {reply.usage.output_tokens} tokens, which was cut off"
+    if allowed is not None and allowed < max_output_tokens:
+        message = f"the money left covered a reply of {allowed} tokens, which was cut off"
         return RunEnd(status="refused", code="budget.exhausted", message=message)
-    message = "the model's reply was cut off by max_output_tokens"
+    message = f"the model's reply was cut off by max_output_tokens ({max_output_tokens}), or by what its context holds"
     return RunEnd(status="failed", code="model.truncated", message=message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -90,6 +91,24 @@ async def test_a_call_near_the_cap_gets_fewer_output_tokens_and_its_record_says_
     assert OUTPUT_TOKENS_MIN <= model.requests[0].max_output_tokens < 500
     (intent, *_) = await journal.audit(AuditQuery(kind="intent"))
     assert f'"max_output_tokens":{model.requests[0].max_output_tokens}'.encode() in intent.body
+
+
+@pytest.mark.parametrize(
+    ("usd", "status", "code"),
+    [("50.00", "failed", "model.truncated"), ("1.50", "refused", "budget.exhausted")],
+)
+async def test_a_short_reply_that_was_cut_off_is_blamed_on_money_where_money_was_short(
+    usd: str, status: str, code: str
+) -> None:
+    """Regression: a reply that a full context cut off counted as a cap that was reached."""
+    cut_off = replace(says("so", usage=Usage(input_tokens=100, output_tokens=10)), stop="max_tokens")
+    clock = FakeClock()
+    prices = FixedPrices({"m": 100_000 if usd == "50.00" else 1_000_000})
+    services = GateServices(journal=MemoryJournal(clock), prices=prices, clock=clock, telemetry=NoTelemetry())
+    gate = Gate(services, Effects(model=ScriptedModel([cut_off]), tools=FunctionTools([])))
+    runs = Runner(services, gate, Rules(parse(CONFIG % (usd, "UTC"), "a.yaml", ()), ()))
+    end = (await runs.run("hello", Principal(kind="user", id="u"))).end
+    assert (end.status, end.code) == (status, code)
 
 
 async def test_a_refusal_names_the_scope_what_is_left_and_when_it_resets() -> None:
