@@ -48,6 +48,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 _AMOUNT = re.compile(r"-?\$?-?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?([eE]-\d{1,2})?")
+_YEARS = range(1970, 3000)
 _COUNT = re.compile(r"\d{1,18}")
 
 Columns: TypeAlias = Mapping[str, int]
@@ -150,14 +151,18 @@ def _line(place: _Place, columns: Columns, cells: list[str], timezone: str) -> t
 
 def _day(place: _Place, text: str, timezone: str) -> str:
     try:
+        moment: date
         if len(text) <= 10:
-            return date.fromisoformat(text).isoformat()
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+            moment = date.fromisoformat(text)
+        else:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is not None:
+                moment = moment.astimezone(ZoneInfo(timezone))
+        if moment.year not in _YEARS:
+            raise ValueError
+    except (ValueError, OverflowError):
         place.fail(f"{text[:40]!r} is no day", "write days as 2026-11-22; leave sums out")
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(ZoneInfo(timezone))
-    return moment.date().isoformat()
+    return f"{moment:%Y-%m-%d}"
 
 
 def _amount(place: _Place, text: str) -> tuple[int, int]:

@@ -78,6 +78,8 @@ def test_a_time_with_a_zone_counts_for_the_day_of_ours(tmp_path: Path) -> None:
         (f"date,model,cost,currency\n{DAY},m,1,EUR\n", 2, "EUR"),
         (f"date,model,cost,input_tokens\n{DAY},m,1,many\n", 2, "is no number of tokens"),
         ("date,model,cost\n22/11/2026,m,1\n", 2, "is no day"),
+        ("date,model,cost\n9999-12-31,m,1\n", 2, "is no day"),  # there is no day after it
+        ("date,model,cost\n0001-01-01T00:00:00+14:00,m,1\n", 2, "is no day"),  # it is in no year
         (f'date,model,cost\n{DAY},"m"x,1\n', 2, "no CSV"),
     ],
 )
