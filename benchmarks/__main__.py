@@ -9,7 +9,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bound, calibration, cap, decision, gate, job, model_call, money, report, start
+from benchmarks import (
+    bound,
+    calibration,
+    cap,
+    decision,
+    gate,
+    job,
+    model_call,
+    money,
+    postgres,
+    report,
+    start,
+)
 from benchmarks.figures import Measure, Options
 
 TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
@@ -19,6 +31,7 @@ TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
     "start": start.measure,
     "model-call": model_call.measure,
     "money": money.measure,
+    "postgres": postgres.measure,
     "cap": cap.measure,
     "bound": bound.measure,
 }

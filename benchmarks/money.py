@@ -19,7 +19,7 @@ from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core.actions import Principal, TaskSource
 from remit.core.messages import Usage
 from remit.core.runs import Run
-from remit.ports.journal import Admission, Admitted, Completion, Hold, StartRun
+from remit.ports.journal import Admission, Admitted, Completion, Hold, Journal, StartRun, Window
 from remit.runtime.clock import SystemClock
 
 CONCURRENT = 64
@@ -99,8 +99,8 @@ async def _measure(options: Options) -> Samples:
         with CommitFloor(Path(folder) / "floor.db") as floor:
             pairs = {
                 "floor": lambda _: floor.call(),
-                "free": _pair(journal, ()),
-                "held": _pair(journal, SCOPES),
+                "free": pair_of(journal, ()),
+                "held": pair_of(journal, SCOPES),
             }
             for repetition in range(options.pick(3, 6)):
                 for key, pair in pairs.items():
@@ -117,7 +117,11 @@ async def _measure(options: Options) -> Samples:
     return found
 
 
-def _pair(journal: SqliteJournal, holds: tuple[Hold, ...]) -> Pair:
+def pair_of(
+    journal: Journal, holds: tuple[Hold, ...], windows: tuple[Window, ...] = (), effect_s: float | None = None
+) -> Pair:
+    """What admits and completes the call of a number, with an effect in between that takes so long."""
+
     async def pair(number: int) -> None:
         admission = Admission(
             action_id=f"r.1.m{number}",
@@ -128,7 +132,7 @@ def _pair(journal: SqliteJournal, holds: tuple[Hold, ...]) -> Pair:
             resource="m",
             at_us=number,
             control_scopes=("all", "agent:t/a", "model:m"),
-            windows=(),
+            windows=windows,
             holds=holds,
             amount_nano_usd=HELD if holds else 0,
             approval_id=None,
@@ -137,6 +141,8 @@ def _pair(journal: SqliteJournal, holds: tuple[Hold, ...]) -> Pair:
             expires_at_us=2**60,
         )
         assert isinstance(await journal.admit(admission), Admitted)
+        if effect_s is not None:
+            await asyncio.sleep(effect_s)
         completion = Completion(
             action_id=admission.action_id,
             state="done",

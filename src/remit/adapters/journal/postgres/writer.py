@@ -25,7 +25,8 @@ from remit.adapters.journal.writer import CommitQueue, Job, unavailable
 from remit.core.errors import RemitError
 from remit.ports.journal import Admitted, Completion, Settled
 
-_MISFIT = "RM001"
+# what `commit_batch` raises, or an action that was begun before
+_MISFITS = frozenset({"RM001", "23505"})
 # deadlocks, and rows that somebody else has inserted since: once more sees what they did
 _AGAIN = frozenset({"40001", "40P01", "23505"})
 # the server or the connection goes away; an error without a state is the client's own
@@ -143,7 +144,7 @@ class PostgresWriter(CommitQueue):
             cursor = psycopg.RawCursor(session.connection)
             row = cursor.execute(COMMIT_BATCH, values, prepare=True).fetchone()
         except psycopg.Error as error:
-            if error.sqlstate == _MISFIT:
+            if error.sqlstate in _MISFITS:
                 return None
             if _is_lost(session, error):
                 raise _ConnectionLost(error, None, asked=error.sqlstate != _GIVEN_UP) from error

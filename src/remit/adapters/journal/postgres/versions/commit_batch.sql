@@ -18,9 +18,12 @@ DECLARE
     asked_count int := coalesce(array_length(intents, 1), 0);
     now_us bigint;
     numbers bigint[];
-    found bigint;
+    run_ids text[] := ARRAY (SELECT jsonb_array_elements_text(plan -> 'runs'));
+    control_scopes text[] := ARRAY (SELECT jsonb_array_elements_text(plan -> 'controls'));
+    ending_ids text[];
 BEGIN
-    -- OFFSET 0: each is looked up by its id, however small the table was when the plan was made
+    -- OFFSET 0, and arrays where there is a join: rows are looked up by their keys, however small the table was
+    -- when the plan was made
     SELECT array_agg(known.seq ORDER BY one.place) INTO numbers
     FROM jsonb_to_recordset(plan -> 'completions') AS one(place int, id text)
     CROSS JOIN LATERAL (SELECT seq FROM call WHERE call.id = one.id OFFSET 0) AS known;
@@ -81,12 +84,13 @@ BEGIN
     INSERT INTO audit (body) SELECT unnest(outcomes);
 
     IF endings <> '{}' THEN
+        ending_ids := ARRAY (SELECT one ->> 'id' FROM jsonb_array_elements(plan -> 'endings') AS one);
         WITH changed AS (
             UPDATE run SET status = one.status, ended_at = one.ended_at, answer = one.answer, code = one.code,
                            message = one.message
             FROM jsonb_to_recordset(plan -> 'endings') AS one(
                 place int, id text, status text, before jsonb, ended_at bigint, answer text, code text, message text)
-            WHERE run.id = one.id AND one.before ? run.status
+            WHERE run.id = ANY (ending_ids) AND run.id = one.id AND one.before ? run.status
             RETURNING one.place
         )
         SELECT coalesce(array_agg(place ORDER BY place), '{}') INTO ended FROM changed;
@@ -106,10 +110,8 @@ BEGIN
             WHERE rate_event.key = one.key AND at > now_us - one.reach
         ) AS counted;
         IF misfits
-            OR EXISTS (SELECT FROM control WHERE plan -> 'controls' ? scope)
-            OR jsonb_array_length(plan -> 'runs') <> (
-                SELECT count(*) FROM run
-                WHERE id IN (SELECT jsonb_array_elements_text(plan -> 'runs')) AND status = 'running')
+            OR EXISTS (SELECT FROM control WHERE scope = ANY (control_scopes))
+            OR cardinality(run_ids) <> (SELECT count(*) FROM run WHERE id = ANY (run_ids) AND status = 'running')
         THEN
             RAISE EXCEPTION 'does not fit' USING ERRCODE = 'RM001';
         END IF;
@@ -117,12 +119,7 @@ BEGIN
         INSERT INTO call (seq, id, kind, resource, digest, at, content)
         SELECT numbers[place], id, kind, resource, decode(digest, 'hex'), at, decode(content, 'hex')
         FROM jsonb_to_recordset(plan -> 'admissions') AS one(
-            place int, id text, kind text, resource text, digest text, at bigint, content text)
-        ON CONFLICT (id) DO NOTHING;
-        GET DIAGNOSTICS found = ROW_COUNT;
-        IF found <> asked_count THEN
-            RAISE EXCEPTION 'does not fit' USING ERRCODE = 'RM001';
-        END IF;
+            place int, id text, kind text, resource text, digest text, at bigint, content text);  -- an action that was begun before violates its key, which does not fit either
         INSERT INTO audit (seq, body) SELECT * FROM unnest(numbers, intents);
         INSERT INTO inflight (seq, held, scopes, presumed, expires_at)
         SELECT numbers[place], held, scopes, 0, expires_at
