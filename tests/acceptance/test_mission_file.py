@@ -146,7 +146,7 @@ async def name(host: ToolHost) -> None:
     control = audit.record("control", 0, {})
     await world.journal.set_control("agent:default/customer-support-v2", True, "stop", 0, control)
     ends = [(await one.run(says("done"))).end for one in (world, other)]
-    assert [(end.status, end.code) for end in ends] == [("refused", "agent.paused"), ("succeeded", "")]
+    assert [(end.status, end.code) for end in ends] == [("suspended", "agent.paused"), ("succeeded", "")]
     for kind in ("remit", "run.created", "run.ended"):
         agents = [record["agent"] for record in await world.records(kind)]
         assert agents == ["customer-support-v2", "customer-support-v3"]
@@ -362,7 +362,8 @@ async def max_daily_spend_usd(host: ToolHost) -> None:
 async def alert_on_threshold(host: ToolHost) -> None:
     for share, percent in (("0.8", 80), ("0.25", 25)):
         world = World(("alert_on_threshold: 0.8", f"alert_on_threshold: {share}"), dear=True)
-        _, (alert,) = await spend_a_day(world)
+        _, (crossed,) = await spend_a_day(world)
+        alert = crossed.alert
         due = USD * percent // 2
         assert (alert.threshold_percent, alert.cap_nano_usd) == (percent, 50 * USD)
         assert due <= alert.spent_nano_usd < due + 100_000 * ANSWER.usage.prompt_tokens * 2

@@ -13,7 +13,7 @@ import orjson
 
 from remit.cli.asynchronous import run_async
 from remit.cli.output import clean, json_option, paint, parse_since, print_json
-from remit.cli.runs import find_run
+from remit.cli.runs_control import find_run
 from remit.core.audit import AUDIT_KINDS, AuditKind
 from remit.core.money import format_usd
 from remit.ports.journal import AuditEntry, AuditQuery

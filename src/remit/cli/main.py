@@ -19,7 +19,8 @@ _COMMANDS = {
         "Say in plain words what a governance file permits, or what is wrong with it.",
     ),
     "run": ("remit.cli.run", "Give an agent a task and watch it."),
-    "runs": ("remit.cli.runs", "List runs, or show one."),
+    "runs": ("remit.cli.runs", "List runs, show one, let one go on, cancel one."),
+    "approvals": ("remit.cli.approvals", "What waits for a person: list, show, approve, deny, edit."),
     "trace": ("remit.cli.trace", "Draw a run: its attempts, calls, decisions, times and costs."),
     "costs": ("remit.cli.costs", "Say what was spent, on what, and what of it was wasted."),
     "alerts": (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ import orjson
 from remit.cli.asynchronous import run_async
 from remit.cli.audit import audit_lines
 from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json
+from remit.cli.people import person
 from remit.cli.trace import draw
 from remit.cli.watch import Watch
 from remit.core import uploads
-from remit.core.actions import Principal
 from remit.core.errors import CODES, Exit, RemitError
 from remit.core.messages import Attachment
 from remit.core.money import format_usd, usd_text
@@ -115,7 +114,7 @@ async def _run(
                 f"{len(agent.interrupted)} run(s) of a process that died were ended: remit audit search --open"
             )
         text, attachments = task
-        who = Principal(kind="user", id=_user())
+        who = person()
         result = await agent.runner.run(text, who, show.stream, attachments)
         record = await agent.journal.run(result.run.id)
         if record is None:
@@ -199,15 +198,6 @@ async def _print_report(
     width = max(len(line) for line, _ in steps)
     for line, what in steps:
         print(f"  {line:<{width}}  {dim(what)}")
-
-
-def _user() -> str:
-    """Who runs this, as the operating system says; a number where it has no name for it."""
-    number = os.getuid()
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"uid-{number}"
 
 
 def _program() -> str:

@@ -1,4 +1,4 @@
-"""`remit runs`: the runs there were, and one of them in full."""
+"""`remit runs`: the runs there were, one of them in full; resume and cancel."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from remit.cli.output import (
     print_json,
     print_table,
 )
+from remit.cli.runs_control import cancel, find_run, resume
 from remit.core import audit
 from remit.core.errors import RemitError
 from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord, RunStatus
-from remit.ports.journal import CallRecord, JournalReads
+from remit.ports.journal import CallRecord
 from remit.wiring.deployment import Deployment, open_reader
 
 
 @click.group(epilog="\b\nExamples:\n  remit runs list --status failed\n  remit runs show 01m8...\n")
 def command() -> None:
-    """The runs there were."""
+    """The runs there were: look at them, let them go on, end them."""
+
+
+command.add_command(resume)
+command.add_command(cancel)
 
 
 @command.command("list")
@@ -106,23 +111,6 @@ def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
         for call in calls
     ]
     print_table(("call", "kind", "resource", "state", "started (UTC)", "cost"), rows, right=frozenset({5}))
-
-
-async def find_run(journal: JournalReads, run_id: str | None) -> RunRecord:
-    """The run of an id, of the beginning of one, or the newest. Raises: RemitError `run.unknown`."""
-    if run_id is not None and (found := await journal.run(run_id)) is not None:
-        return found
-    newest = await journal.runs(limit=1 if run_id is None else 1000)
-    matching = [record for record in newest if run_id is None or record.run.id.startswith(run_id)]
-    if len(matching) == 1:
-        return matching[0]
-    if not matching:
-        raise RemitError(
-            "run.unknown", "there is no run yet" if run_id is None else f"there is no run {run_id!r}"
-        )
-    raise RemitError(
-        "run.unknown", f"{run_id!r} begins the ids of {len(matching)} runs", remedy="give more of it"
-    )
 
 
 def run_json(record: RunRecord) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 from remit.cli import tracetree
 from remit.cli.asynchronous import run_async
 from remit.cli.output import has_colour, json_option, print_json, width
-from remit.cli.runs import find_run
+from remit.cli.runs_control import find_run
 from remit.cli.tracenodes import TraceView
 from remit.core.errors import RemitError
 from remit.runtime.clock import SystemClock

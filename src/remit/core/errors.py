@@ -58,6 +58,8 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "run.not_running": _kind(409, Exit.REFUSED, "start a new run"),
         "approval.required": _kind(403, Exit.SUSPENDED, "have a person decide the approval"),
         "approval.denied": _kind(403, Exit.REFUSED, "do without the action; a person has denied it"),
+        "approval.unknown": _kind(404, Exit.USAGE, "list what waits with `remit approvals list`"),
+        "approval.not_permitted": _kind(403, Exit.REFUSED, "have somebody decide who may"),
         "approval.invalid": _kind(403, Exit.REFUSED, "request a new approval for exactly this action"),
         # effects
         "tool.failed": _kind(502, Exit.FAILED, "look at the tool's own error"),
@@ -88,6 +90,10 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "run.failed": _kind(500, Exit.FAILED, "look at the trace: `remit trace RUN`"),
         "run.no_slot": _kind(
             429, Exit.FAILED, "wait for a run to end, or raise max_concurrent_runs", retryable=True
+        ),
+        "run.handed_over": _kind(503, Exit.SUSPENDED, "let it go on: `remit runs resume`", retryable=True),
+        "remit.changed": _kind(
+            409, Exit.USAGE, "restore the governance file that the run began under, or cancel it"
         ),
         # the record
         "journal.unavailable": _kind(

@@ -17,7 +17,8 @@ OutcomeState: TypeAlias = Literal["done", "failed", "unknown", "cancelled"]
 class Done(NamedTuple):
     """It happened. `value` is a `ModelReply` for a model call, JSON for a tool, text for a release.
 
-    `output_tokens_max`: how long a model's reply was allowed to be, where that is known.
+    `output_tokens_max`: how long a model's reply was allowed to be, where that is known. `note`: what the model is to
+    know beside the value.
     """
 
     value: ModelReply | Json
@@ -27,6 +28,7 @@ class Done(NamedTuple):
     truncated: bool = False
     replayed: bool = False
     output_tokens_max: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class Failed:
     happened: bool = False
     cost_nano_usd: int = 0
     retry_after_s: float | None = None
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ RunStatus: TypeAlias = Literal[
 
 TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
     {
-        "queued": frozenset({"running", "cancelled", "refused", "timed_out"}),
+        "queued": frozenset({"running", "suspended", "cancelled", "refused", "timed_out"}),
         "running": frozenset({"suspended", "succeeded", "failed", "timed_out", "refused", "cancelled"}),
         "suspended": frozenset({"queued", "running", "cancelled", "timed_out", "failed"}),
         "succeeded": frozenset(),

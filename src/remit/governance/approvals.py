@@ -5,16 +5,18 @@ from __future__ import annotations
 import orjson
 
 from remit.core import audit, ids
-from remit.core.actions import Action
+from remit.core.actions import Action, ToolCall
 from remit.core.approvals import Approval
 from remit.core.decisions import Decision
+from remit.core.outcomes import Done, Outcome
 from remit.core.runs import Run
 from remit.governance.remit import ApprovalRequirement
+from remit.governance.rules import Rules
 from remit.ports.services import Clock
 
 
 def request(
-    action: Action, run: Run, requirement: ApprovalRequirement, clock: Clock
+    action: Action, run: Run, requirement: ApprovalRequirement, decision: Decision, clock: Clock
 ) -> tuple[Approval, bytes]:
     """The approval to ask for, bound to this very action under this very remit, and its audit record."""
     at_us = clock.now_us()
@@ -30,9 +32,21 @@ def request(
         resource=action.resource,
         # the person is shown the very bytes that were digested
         action=orjson.dumps(
-            {"args": orjson.Fragment(action.args), "kind": action.kind, "tool": action.resource}
+            {
+                "args": orjson.Fragment(action.args),
+                "kind": action.kind,
+                "tool": action.resource,
+                "agent": run.agent,
+                "reason": decision.reason,
+                "source": decision.source,
+            }
         ),
         rule=requirement.rule,
+        roles=requirement.roles,
+        quorum=requirement.quorum,
+        remind_at_us=_after(at_us, requirement.remind_after_s),
+        escalate_at_us=_after(at_us, requirement.escalate_after_s),
+        escalate_to=requirement.escalate_to,
     )
     record = audit.record(
         "approval.requested",
@@ -66,9 +80,44 @@ def objection(approval: Approval, remit_digest: str, now_us: int) -> tuple[str, 
     return None
 
 
-def is_pending(approval: Approval, now_us: int) -> bool:
-    """Whether a person can still decide it."""
-    return approval.verdict == "pending" and approval.expires_at_us > now_us
+def approved(
+    action: Action, decision: Decision, approval: Approval, rules: Rules, now_us: int
+) -> tuple[Decision, str | None, Action]:
+    """What to do by an approval that stands: the decision, the approval to use up, and the action as a person left it.
+
+    An edited action is decided anew: the remit may deny it, and an approval of one rule is none of another.
+    """
+    problem = objection(approval, rules.remit.digest, now_us)
+    # an approval that was used is let through to the journal, which knows the outcome it was used for
+    if problem is not None and approval.used_at_us is None:
+        return refusal_of(decision, *problem), None, action
+    if approval.edited_args is None or not isinstance(action, ToolCall):
+        return decision, approval.id, action
+    edited = ToolCall(
+        place=action.place, resource=action.resource, args=approval.edited_args, call_id=action.call_id
+    )
+    if edited.digest != approval.edited_digest:
+        reason = "the edited call is not the one that was approved"
+        return refusal_of(decision, "approval.invalid", reason), None, action
+    anew = rules.decide(edited)
+    if anew.effect == "deny":
+        return anew, None, edited
+    if anew.effect == "require_approval" and anew.rule != approval.rule:
+        return refusal_of(anew, "approval.invalid", "the edited call needs another approval"), None, edited
+    return anew, approval.id, edited
+
+
+def noted(outcome: Outcome, action: Action) -> Outcome:
+    """The outcome of an edited action: the model is told what was done in the place of what it asked for."""
+    if not isinstance(outcome, Done):
+        return outcome
+    return outcome._replace(
+        note=f"a person changed the arguments before it was done, to {action.args.decode()}"
+    )
+
+
+def _after(at_us: int, seconds: int | None) -> int | None:
+    return None if seconds is None else at_us + seconds * 1_000_000
 
 
 def refusal_of(decision: Decision, code: str, reason: str) -> Decision:

@@ -66,3 +66,9 @@ class Deadlines:
     def _expire(self, tick: int) -> None:
         for deadline in self._ticks.pop(tick, ()):
             deadline.expire()
+
+
+def cancels_of_task() -> int:
+    """How often the current task has been cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

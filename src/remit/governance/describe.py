@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from remit.core.labels import DATA_CLASSES
 from remit.core.money import format_usd
 from remit.core.tools import ToolSpec
-from remit.governance.remit import CLASS_RULE, RateLimit, Remit
+from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
 
 _SPANS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
 _CLASSES = {
@@ -89,9 +89,19 @@ def _caps(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
     statements += [_limit(remit, limit, granted) for limit in remit.rate_limits]
     for requirement in remit.approvals:
         when = _conditions(requirement.conditions)
-        text = f"have a person approve {requirement.tool}{when}"
+        text = f"have {_approvers(requirement)} approve {requirement.tool}{when}"
         statements.append(_say(remit, "must", text, requirement.rule))
     return statements
+
+
+def _approvers(requirement: ApprovalRequirement) -> str:
+    """Who has to approve: `a person`, `2 people (lead or cfo)`, with what happens meanwhile."""
+    count = "a person" if requirement.quorum == 1 else f"{requirement.quorum} people"
+    roles = f" ({' or '.join(requirement.roles)})" if requirement.roles else ""
+    if requirement.escalate_after_s is None:
+        return count + roles
+    also = f", after {requirement.escalate_after_s} s also {' or '.join(requirement.escalate_to)},"
+    return f"{count}{roles}{also}"
 
 
 def _limit(remit: Remit, limit: RateLimit, granted: Sequence[ToolSpec]) -> Statement:

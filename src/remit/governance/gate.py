@@ -20,9 +20,10 @@ from remit.core.errors import RemitError
 from remit.core.outcomes import Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
 from remit.core.tools import ToolSpec
-from remit.governance import approvals, budget, denials, limits, records, results
+from remit.governance import approvals, budget, denials, history, limits, records, results
 from remit.governance.budget import TenantCap
-from remit.governance.deadlines import Deadlines
+from remit.governance.deadlines import Deadlines, cancels_of_task
+from remit.governance.history import History
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
 from remit.ports.counting import TokenCounter
@@ -43,12 +44,16 @@ from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, TextSink
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernedRun:
-    """A run, the rules it began under, and the number of its attempt. `on_text`: told a reply as it comes."""
+    """A run, the rules it began under, and the number of its attempt. `on_text`: told a reply as it comes.
+
+    `history`: what is on record of a run that goes on.
+    """
 
     run: Run
     rules: Rules
     attempt: int = 1
     on_text: TextSink | None = None
+    history: History | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +94,16 @@ class Gate:
 
     async def perform(self, action: Action, governed: GovernedRun) -> Outcome:
         """Decide, record, do and record `action`; say what became of it. Raises only cancellation."""
+        if governed.history is not None and (known := governed.history.outcome_of(action)) is not None:
+            return known  # it was told when it came about
         started_us = self._clock.now_us()
         began_ns = self._clock.monotonic_ns()
         decision = self._decide(action, governed)
-        cancels = _cancels()
+        cancels = cancels_of_task()
         outcome: Outcome = Failed(code="effect.cancelled", message="the run was cancelled")
         try:
             decision, outcome = await self._carry_out(action, governed, decision, started_us)
-            if _cancels() > cancels:
+            if cancels_of_task() > cancels:
                 raise asyncio.CancelledError  # it was recorded first, and is told below; stop means stop
             return outcome
         finally:
@@ -132,9 +139,18 @@ class Gate:
             verdict = await self._approval(action, governed, decision)
             if isinstance(verdict, Suspended):
                 return decision, verdict
-            decision, approval_id = verdict
+            decision, approval_id, approved = verdict
+            if approved is not action and approval_id is not None:
+                decision, outcome = await self._permitted(approved, governed, decision, approval_id, at_us)
+                return decision, approvals.noted(outcome, approved)
         if decision.effect != "allow" and approval_id is None:
             return decision, await self._refuse(action, governed, decision, at_us)
+        return await self._permitted(action, governed, decision, approval_id, at_us)
+
+    async def _permitted(
+        self, action: Action, governed: GovernedRun, decision: Decision, approval_id: str | None, at_us: int
+    ) -> tuple[Decision, Outcome]:
+        """Admit and perform what the rules, or a person, permit."""
         try:
             admission = self._admission(action, governed, decision, approval_id, at_us)
             admitted = await self._admit(admission)
@@ -158,24 +174,20 @@ class Gate:
 
     async def _approval(
         self, action: Action, governed: GovernedRun, decision: Decision
-    ) -> Suspended | tuple[Decision, str | None]:
-        """Suspended until a person decides; else the decision and the id of the approval to use up."""
+    ) -> Suspended | tuple[Decision, str | None, Action]:
+        """Suspended until a person decides; else the decision, the approval to use up, and the action to do."""
         try:
             standing = await self._journal.approval_for(action.digest)
             if standing is None:
                 requirement = governed.rules.requirement(decision.rule)
-                asked, record = approvals.request(action, governed.run, requirement, self._clock)
+                asked, record = approvals.request(action, governed.run, requirement, decision, self._clock)
                 standing = await self._journal.request_approval(asked, record)
         except Exception as error:
-            return denials.of_error(error, governed.rules), None
+            return denials.of_error(error, governed.rules), None, action
         now_us = self._clock.now_us()
-        if approvals.is_pending(standing, now_us):
+        if standing.is_pending(now_us):
             return Suspended(approval_id=standing.id, decision=decision)
-        objection = approvals.objection(standing, governed.run.remit_digest, now_us)
-        # an approval that was used is let through to the journal, which knows the outcome it was used for
-        if objection is not None and standing.used_at_us is None:
-            return approvals.refusal_of(decision, *objection), None
-        return decision, standing.id
+        return approvals.approved(action, decision, standing, governed.rules, now_us)
 
     def _admission(
         self, action: Action, governed: GovernedRun, decision: Decision, approval_id: str | None, at_us: int
@@ -243,19 +255,19 @@ class Gate:
     async def _perform_admitted(
         self, action: Action, governed: GovernedRun, decision: Decision, held_nano_usd: int
     ) -> Outcome:
-        cancels = _cancels()
+        cancels = cancels_of_task()
         try:
             attempted = await self._attempt(action, governed, decision)
         except asyncio.CancelledError:
             tool = _tool_of(action, governed)
-            if _cancels() > cancels:
+            if cancels_of_task() > cancels:
                 attempted = results.interrupted(
                     action, tool, "effect.cancelled", "it was cancelled under way"
                 )
                 with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
                     completion = self._complete(action, governed, attempted)
                     completion.add_done_callback(partial(self._settled_later, governed.run))
-                return _shown(attempted, held_nano_usd)
+                return results.shown(attempted, held_nano_usd)
             # nobody cancelled us: the effect itself broke, with a cancellation of its own making
             attempted = results.interrupted(
                 action, tool, _broken(action), f"{action.resource} cancelled itself"
@@ -272,7 +284,7 @@ class Gate:
         self._tell_alerts(governed.run, settled)
         if isinstance(action, Release) and not settled.run_ended:
             return Failed(code="run.not_running", message="the run had ended before its answer")
-        return _shown(attempted, held_nano_usd)
+        return results.shown(attempted, held_nano_usd)
 
     def _settled_later(self, run: Run, completion: Future[Settled]) -> None:
         """Tell what was crossed by a call that nobody waits for any more."""
@@ -356,19 +368,15 @@ class Gate:
         """Refused, and recorded as such where the journal can be written. Refused either way."""
         record = records.refusal(governed.run, action, decision, at_us)
         try:
-            await self._journal.record(record)
+            if history.is_kept(action, decision):
+                await self._journal.refuse(action.id, history.decision_bytes(decision), record)
+            else:
+                await self._journal.record(record)
         except RemitError as error:
             return Refused(
                 decision=replace(decision, reason=f"{decision.reason} (not recorded: {error.code})")
             )
         return Refused(decision=decision)
-
-
-def _shown(attempted: Attempted, held_nano_usd: int) -> Outcome:
-    """The outcome with what it cost, or is presumed to have cost."""
-    if attempted.presumed and isinstance(attempted.outcome, Failed | Unknown):
-        return replace(attempted.outcome, cost_nano_usd=held_nano_usd)
-    return attempted.outcome
 
 
 def control_scopes(run: Run, action: Action) -> tuple[str, str, str]:
@@ -382,12 +390,6 @@ def _tool_of(action: Action, governed: GovernedRun) -> ToolSpec | None:
 
 def _broken(action: Action) -> str:
     return "model.failed" if isinstance(action, ModelCall) else "tool.failed"
-
-
-def _cancels() -> int:
-    """How often the current task has been cancelled."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
 
 
 def _retrieve(future: Future[Any]) -> None:

@@ -22,7 +22,7 @@ from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
 from remit.governance import conditions, source
 from remit.governance.salvage import salvage
-from remit.governance.schema import Agent, GovernanceFile, SupportToolset
+from remit.governance.schema import Agent, ApprovalRule, GovernanceFile, SupportToolset
 from remit.governance.shapes import plain, schema_problem
 from remit.governance.source import ConfigError, ConfigErrors, Document, Path
 
@@ -51,6 +51,11 @@ class ApprovalRequirement:
     reason: str
     expires_s: int
     rule: str
+    roles: tuple[str, ...] = ()
+    quorum: int = 1
+    remind_after_s: int | None = None
+    escalate_after_s: int | None = None
+    escalate_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +284,7 @@ class _Compiler:
                 self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)
             for path, tests in rule.when.items():
                 self._check_condition((*place, "when", path), tool, path, tests)
+            self._check_people(place, rule)
             if self.errors:
                 continue
             yield ApprovalRequirement(
@@ -288,7 +294,22 @@ class _Compiler:
                 reason=rule.reason,
                 expires_s=rule.expires_s,
                 rule=f"approvals.{index}",
+                roles=tuple(rule.roles),
+                quorum=rule.quorum,
+                remind_after_s=rule.remind_after_s,
+                escalate_after_s=rule.escalate_after_s,
+                escalate_to=tuple(rule.escalate_to),
             )
+
+    def _check_people(self, place: Path, rule: ApprovalRule) -> None:
+        for key in ("remind_after_s", "escalate_after_s"):
+            after_s = getattr(rule, key)
+            if after_s is not None and after_s >= rule.expires_s:
+                message = f"{key} is not before expires_s ({rule.expires_s}), so it never comes"
+                self._fail((*place, key), "config.rule_never_fires", message, "make it shorter")
+        if bool(rule.escalate_to) != (rule.escalate_after_s is not None):
+            message = "escalate_to and escalate_after_s need each other"
+            self._fail(place, "config.missing_key", message, "give both, or neither")
 
     def _check_condition(self, place: Path, tool: ToolSpec, path: str, tests: Mapping[str, Any]) -> None:
         schema = conditions.argument_schema(tool.args_schema, path)

@@ -16,7 +16,7 @@ from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
 from remit.core.labels import ResultLabel
-from remit.core.messages import ModelReply, Usage, reply_from_json, reply_to_json
+from remit.core.messages import ModelReply, Text, Usage, reply_from_json, reply_to_json
 from remit.core.outcomes import Done, Failed, Outcome, OutcomeState, Unknown
 from remit.core.tools import ToolSpec
 from remit.governance import data
@@ -54,6 +54,8 @@ def model_done(action: ModelCall, reply: ModelReply, prices: Prices) -> Attempte
             code="model.failed", message=f"the reply is not plain JSON: {error.message}", retryable=True
         )
         return _charged(_failure(shown, usage=reply.usage, cost_nano_usd=charge.cost_nano_usd), charge)
+    if any(not isinstance(part, Text) for part in reply.parts):
+        reply = reply_from_json(orjson.loads(result))  # what is shown is what a run that goes on is shown
     return Attempted(
         state="done",
         outcome=Done(
@@ -91,7 +93,8 @@ def tool_done(action: ToolCall, value: Json, tool: ToolSpec, constraints: Constr
     )
     return Attempted(
         state="done",
-        outcome=Done(value=result.value, cost_nano_usd=cost, label=label, truncated=result.truncated),
+        # parsed from what is recorded, so that a run that goes on is shown the same to the byte
+        outcome=Done(value=orjson.loads(shown), cost_nano_usd=cost, label=label, truncated=result.truncated),
         result=_tool_result(shown, label, truncated=result.truncated),
         cost_nano_usd=cost,
         exposes=tool.result_trust == "untrusted",
@@ -142,13 +145,21 @@ def interrupted(action: Action, tool: ToolSpec | None, code: str, message: str) 
     )
 
 
+def shown(attempted: Attempted, held_nano_usd: int) -> Outcome:
+    """The outcome with what it cost, or is presumed to have cost."""
+    if attempted.presumed and isinstance(attempted.outcome, Failed | Unknown):
+        return replace(attempted.outcome, cost_nano_usd=held_nano_usd)
+    return attempted.outcome
+
+
 def replayed(action: Action, recorded: Recorded) -> Outcome:
     """The outcome as it was recorded before. Raises: RemitError `value.invalid`."""
     value: Any = orjson.loads(recorded.result) if recorded.result else None
     if recorded.state == "unknown":
         return Unknown(action_id=action.id, reason=value["reason"], cost_nano_usd=recorded.cost_nano_usd)
     if recorded.state == "cancelled":
-        return Failed(code="effect.cancelled", message="it was cancelled before it was begun")
+        message = "it was cancelled before it was begun"
+        return Failed(code="effect.cancelled", message=message, retryable=True, replayed=True)
     if recorded.state == "failed":
         return Failed(
             code=value["code"],
@@ -156,6 +167,7 @@ def replayed(action: Action, recorded: Recorded) -> Outcome:
             retryable=value["retryable"],
             happened=value["happened"],
             cost_nano_usd=recorded.cost_nano_usd,
+            replayed=True,
         )
     return _replayed_done(action, recorded, value)
 

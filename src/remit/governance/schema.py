@@ -97,7 +97,22 @@ class ApprovalRule(Section):
         "matches, not_matches, longer_than. An argument that is left out meets every condition.",
     )
     reason: Text = "this call needs a person's approval"
-    expires_s: int = Field(default=86_400, ge=1, le=2_592_000)
+    expires_s: int = Field(
+        default=86_400, ge=1, le=2_592_000, description="Seconds after which it cannot be given, or used."
+    )
+    roles: list[Name] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Who may decide: any of these roles; everybody if empty.",
+    )
+    quorum: int = Field(default=1, ge=1, le=10, description="How many different people must approve.")
+    remind_after_s: int | None = Field(
+        default=None, ge=1, le=2_592_000, description="Tell the webhook again, once, if nobody has decided."
+    )
+    escalate_after_s: int | None = Field(default=None, ge=1, le=2_592_000)
+    escalate_to: list[Name] = Field(
+        default_factory=list, max_length=20, description="Roles that may decide too, after escalate_after_s."
+    )
 
 
 class SupportToolset(Section):

@@ -10,13 +10,14 @@ Raises (all methods): RemitError `journal.unavailable`: nothing was written.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from remit.core.approvals import Approval
+from remit.core.approvals import Approval, Vote
 from remit.core.audit import AuditKind
-from remit.core.messages import Usage
+from remit.core.controls import AgentLoad, Control
+from remit.core.messages import Attachment, Usage
 from remit.core.money import usd_text
 from remit.core.outbox import BUDGET_ALERTS, Delivery, OutboxMessage, message_of
 from remit.core.outcomes import OutcomeState
@@ -178,10 +179,11 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRun:
-    """Create `run` as queued. `audit`: the record run.created."""
+    """Create `run` as queued. `audit`: the record run.created. `attachments`: kept, so that the run can go on."""
 
     run: Run
     audit: bytes
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +275,28 @@ class JournalReads(Protocol):
     async def run(self, run_id: str) -> RunRecord | None: ...
     async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]: ...
     async def calls(self, run_id: str) -> Sequence[CallRecord]: ...
+    async def unresolved(self, limit: int = 100) -> Sequence[CallRecord]:
+        """The calls of which nobody knows whether they happened: unknown, or begun by a run that is not running."""
+        ...
+
     async def approval_for(self, action_digest: str) -> Approval | None: ...
+    async def approval(self, approval_id: str) -> Approval | None: ...
+    async def approvals(self, *, pending_at_us: int | None = None, limit: int = 100) -> Sequence[Approval]:
+        """The newest, newest first; where a time is given, those that can be decided then."""
+        ...
+
+    async def ready_runs(self, agent: str, remit_digest: str, at_us: int, limit: int = 100) -> Sequence[str]:
+        """The suspended runs of an agent, under a remit, that may go on: nobody has to decide anything any more."""
+        ...
+
+    async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]: ...
+    async def refusals(self, run_id: str) -> Mapping[str, bytes]:
+        """What `refuse` kept of the run's calls, by action id."""
+        ...
+
+    async def attachments(self, run_id: str) -> Sequence[Attachment]: ...
+    async def controls(self) -> Sequence[Control]: ...
+    async def agents(self) -> Sequence[AgentLoad]: ...
     async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]: ...
     async def balances(self, prefix: str = "") -> Sequence[Balance]: ...
     async def costs(self, query: CostQuery) -> Sequence[CostRow]: ...
@@ -290,10 +313,24 @@ class Journal(JournalReads, Protocol):
         """Append one audit record that belongs to no other commit, such as a refusal."""
         ...
 
+    def refuse(self, action_id: str, decision: bytes, audit: bytes) -> Future[None]:
+        """Append the record of a refused call, and keep the decision: a run that goes on is told the same again."""
+        ...
+
+    def resolve(self, completion: Completion) -> Future[bool]:
+        """Give an unresolved call the outcome that a person has found; False where it is not unresolved.
+
+        `completion.outcome` is the audit record of it. What an unknown call cost stays as it was recorded.
+        """
+        ...
+
     # runs
     def create_run(self, start: StartRun) -> Future[None]: ...
     def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
-        """Move a queued (or suspended) run to running unless the agent has that many running already."""
+        """Move a queued (or suspended) run to running unless the agent has that many running already.
+
+        The deadline of a run that was suspended moves by the time that it was.
+        """
         ...
 
     def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
@@ -327,8 +364,15 @@ class Journal(JournalReads, Protocol):
         """Store `approval`, or return the one that stands for the same action digest already."""
         ...
 
-    def decide_approval(self, approval: Approval, audit: bytes) -> Future[bool]:
-        """Store verdict, person, time and reason of a pending approval; False where it is not pending."""
+    def decide_approval(self, vote: Vote, audit: bytes) -> Future[Approval | None]:
+        """Count a vote, by `core.approvals.voted`; the approval after it, or None where it does not count.
+
+        Once nothing is left to decide of a suspended run, the run is ready.
+        """
+        ...
+
+    def tell_due_approvals(self, at_us: int) -> Future[int]:
+        """Leave reminders and escalations that are due in the outbox, each once; how many there were."""
         ...
 
     def set_control(

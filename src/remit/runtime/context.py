@@ -6,7 +6,8 @@ tool result: it adds no tools, changes no remit and ends no run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import orjson
 
@@ -34,9 +35,17 @@ from remit.governance.rules import Rules
 class Conversation:
     """The conversation of one run."""
 
-    def __init__(self, run: Run, rules: Rules, attachments: Sequence[Attachment] = ()) -> None:
+    def __init__(
+        self,
+        run: Run,
+        rules: Rules,
+        attachments: Sequence[Attachment] = (),
+        replies: Mapping[int, tuple[int, str]] = MappingProxyType({}),
+    ) -> None:
+        """`replies`: attempt and model of the replies that are on record, by step."""
         remit: Remit = rules.remit
         self._run = run
+        self._replies = replies
         self._remit = remit
         self._rules = rules
         self._messages: list[Message] = []
@@ -46,8 +55,14 @@ class Conversation:
         self.step = 0
         self._add(Message(role="user", parts=(*attachments, Text(text=run.task.text))))
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the reply to the next model call is on record."""
+        return self.step + 1 in self._replies
+
     def model_call(self, attempt: int) -> ModelCall:
         """The next model call; a further attempt at the same step is a new action."""
+        attempt, self.model = self._replies.get(self.step + 1, (attempt, self.model))
         request = ModelRequest(
             model=self.model,
             system=self._remit.instructions,
@@ -112,6 +127,8 @@ def tool_result(use: ToolUse, outcome: Done | Refused | Failed) -> ToolResult:
         text = orjson.dumps(outcome.value).decode()
         if outcome.truncated:
             text += "\n[remit: the result was cut to what this agent may receive; narrow the request for the rest]"
+        if outcome.note:
+            text += f"\n[remit: {outcome.note}]"
         return ToolResult(call_id=use.id, content=text)
     if isinstance(outcome, Refused):
         decision = outcome.decision

@@ -81,20 +81,20 @@ class AgentLoop:
     async def _perform_model(self, governed: GovernedRun) -> Outcome:
         conversation, health = self.conversation, self._health
         blocked_s = health.blocked_s(conversation.model)
-        if blocked_s > 0:
+        if blocked_s > 0 and not conversation.is_replayed:
             message = f"{conversation.model} has failed too often; it is asked again in {blocked_s:.0f} s"
             return Failed(code="model.unavailable", message=message, retryable=True, retry_after_s=blocked_s)
         self.streaming.begin(conversation.model)
         outcome = await self._gate.perform(conversation.model_call(governed.attempt), governed)
-        if isinstance(outcome, Done | Failed):
+        if isinstance(outcome, Done | Failed) and not outcome.replayed:
             health.heard(conversation.model, available=isinstance(outcome, Done) or not outcome.retryable)
         self._add_cost(outcome)
-        if isinstance(outcome, Done) and outcome.usage is not None:
+        if isinstance(outcome, Done) and outcome.usage is not None and not outcome.replayed:
             self.usage += outcome.usage
         return outcome
 
     def _add_cost(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Done | Failed | Unknown):
+        if isinstance(outcome, Unknown) or (isinstance(outcome, Done | Failed) and not outcome.replayed):
             self.cost_nano_usd += outcome.cost_nano_usd
 
     async def _perform_tools(self, governed: GovernedRun, uses: tuple[ToolUse, ...]) -> list[Outcome]:
@@ -166,6 +166,9 @@ def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
     match outcome:
         case Refused(decision=decision) if decision.code == "run.not_running":
             return RunEnd(status="cancelled", code="run.cancelled", message=decision.reason)
+        case Refused(decision=decision) if decision.code in ("agent.paused", "action.conflict"):
+            # nothing is lost: it goes on once the agent is resumed, or once what it is told is again what it was
+            return RunEnd(status="suspended", code=decision.code, message=decision.explain())
         case Refused(decision=decision) if decision.code == "journal.unavailable":
             return RunEnd(status="failed", code=decision.code, message=decision.reason)
         case Refused(decision=decision):

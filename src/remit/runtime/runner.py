@@ -17,6 +17,7 @@ from remit.core.messages import Attachment, Usage
 from remit.core.runs import Run, RunEnd
 from remit.governance import records
 from remit.governance.gate import Gate, GateServices, GovernedRun
+from remit.governance.history import History, history_of
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.journal import RunEnding, StartRun
@@ -24,12 +25,15 @@ from remit.ports.services import AttemptEnded, RunStarted, RunStopped, Stream
 from remit.runtime.context import Conversation
 from remit.runtime.health import Health
 from remit.runtime.loop import AgentLoop, AttemptFailed
+from remit.runtime.stops import POLL_S as STOP_POLL_S
+from remit.runtime.stops import Stops
 from remit.runtime.streaming import Streaming
 
 TASK_BYTES_MAX = 256 * 1024
 _BACKOFF_MAX_S = 60.0
 _SLOT_POLL_MAX_S = 1.0
 _CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
+_HANDED_OVER = RunEnd(status="suspended", code="run.handed_over", message="its process was asked to end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,15 @@ class _Retry:
     wait_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What a run is given beside its own row; `history` where it goes on."""
+
+    stream: Stream | None = None
+    attachments: Sequence[Attachment] = ()
+    history: History | None = None
+
+
 class Runner:
     """Runs one agent's tasks, as many side by side as its remit allows."""
 
@@ -61,6 +74,7 @@ class Runner:
         self._rules = rules
         # first come, first served within this process; the journal's count over all processes decides
         self._health = Health(services.clock)
+        self._stops = Stops(services.journal, services.clock)
         self._slots = asyncio.Semaphore(rules.remit.max_concurrent_runs)
 
     async def announce(self) -> bool:
@@ -84,10 +98,12 @@ class Runner:
         run = self._new_run(text, principal)
         try:
             await self._create(run, attachments)
-            if not await self._take_slot(run):
-                return await self._no_slot(run)
+            end = await self._take_slot(run)
+            if end is not None:
+                await self._end(run, end)
+                return _unbegun(run, await self._recorded(run, end))
             try:
-                return await self._attend(run, stream, attachments)
+                return await self._attend(run, _Task(stream=stream, attachments=attachments))
             finally:
                 self._slots.release()
         except asyncio.CancelledError:
@@ -97,7 +113,57 @@ class Runner:
 
     async def _create(self, run: Run, attachments: Sequence[Attachment]) -> None:
         record = records.run_created(run, run.created_at_us, uploads.digests(attachments))
-        await self._journal.create_run(StartRun(run=run, audit=record))
+        await self._journal.create_run(StartRun(run=run, audit=record, attachments=tuple(attachments)))
+
+    async def resume(self, run_id: str, stream: Stream | None = None) -> RunResult:
+        """Go on with a suspended run where it stopped: what is on record is neither decided nor done again.
+
+        Raises: RemitError `run.unknown`, `run.not_running`, `remit.changed`, `run.no_slot`, `journal.unavailable`.
+        """
+        run = await self._waiting(run_id)
+        # it has the time that it had left when it stopped, once it is begun; until then it waits for a slot
+        patience = self._clock.now_us() + int(self._rules.remit.run_timeout_s * 1_000_000)
+        end = await self._take_slot(replace(run, deadline_us=patience))
+        if end is not None:
+            raise RemitError(end.code, end.message)
+        try:
+            record = await self._journal.run(run_id)
+            calls, refusals = await self._journal.calls(run_id), await self._journal.refusals(run_id)
+            attached = await self._journal.attachments(run_id)
+            task = _Task(stream=stream, attachments=attached, history=history_of(calls, refusals))
+            return await self._attend(run if record is None else record.run, task)
+        except (RemitError, asyncio.CancelledError):
+            with suppress(RemitError):
+                await self._end(run, _HANDED_OVER)
+            raise
+        finally:
+            self._slots.release()
+
+    async def watch(self) -> None:
+        """End the runs that somebody ends in another process, until this is cancelled."""
+        while True:
+            with suppress(RemitError):  # the journal is away: the gate lets nothing happen either
+                await self._stops.poll()
+            await self._clock.sleep(STOP_POLL_S)
+
+    def hand_over(self) -> None:
+        """End all runs where they are; each waits in the journal, to go on in another process."""
+        self._stops.hand_over()
+
+    async def _waiting(self, run_id: str) -> Run:
+        record = await self._journal.run(run_id)
+        remit = self._rules.remit
+        if record is None:
+            raise RemitError("run.unknown", f"there is no run {run_id}")
+        run = record.run
+        if record.status != "suspended":
+            raise RemitError("run.not_running", f"the run is {record.status}, it does not wait")
+        if (run.agent, run.remit_digest) != (remit.agent, remit.digest):
+            began, now = f"{run.agent} {run.remit_digest[:12]}", f"{remit.agent} {remit.digest[:12]}"
+            raise RemitError(
+                "remit.changed", f"the run began under another remit: {began}, and this is {now}"
+            )
+        return run
 
     def _new_run(self, text: str, principal: Principal) -> Run:
         try:
@@ -122,7 +188,20 @@ class Runner:
             deadline_us=now_us + int(remit.run_timeout_s * 1_000_000),
         )
 
-    async def _take_slot(self, run: Run) -> bool:
+    async def _take_slot(self, run: Run) -> RunEnd | None:
+        """None once the run is running; how it ends where it did not come to that."""
+        stop = self._stops.of(run.id)
+        try:
+            with stop:
+                return None if await self._slot(run) else self._no_slot()
+        except TimeoutError:
+            return self._stopped()
+        except RemitError as error:
+            if error.code != "run.not_running":
+                raise
+            return RunEnd(status="cancelled", code=error.code, message=error.message)
+
+    async def _slot(self, run: Run) -> bool:
         """Whether the run is running now; False where no slot became free before its deadline."""
         try:
             if not self._slots.locked():
@@ -153,23 +232,30 @@ class Runner:
     def _left_s(self, run: Run) -> float:
         return max((run.deadline_us - self._clock.now_us()) / 1_000_000, 0.0)
 
-    async def _no_slot(self, run: Run) -> RunResult:
+    def _no_slot(self) -> RunEnd:
         message = f"no slot of {self._rules.remit.max_concurrent_runs} became free in time"
-        end = RunEnd(status="timed_out", code="run.no_slot", message=message)
-        await self._end(run, end)
-        return RunResult(run=run, end=end, steps=0, attempts=0, usage=Usage(), cost_nano_usd=0, duration_us=0)
+        return RunEnd(status="timed_out", code="run.no_slot", message=message)
 
-    async def _attend(self, run: Run, stream: Stream | None, attachments: Sequence[Attachment]) -> RunResult:
+    def _stopped(self) -> RunEnd:
+        return _HANDED_OVER if self._stops.is_handing_over else _CANCELLED
+
+    async def _attend(self, run: Run, task: _Task) -> RunResult:
         started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
         self._telemetry.emit(RunStarted(run=run))
-        conversation = Conversation(run, self._rules, attachments)
-        streaming = Streaming(run, stream, self._clock, self._telemetry)
+        history = task.history
+        replies = {} if history is None else history.replies
+        conversation = Conversation(run, self._rules, task.attachments, replies)
+        streaming = Streaming(run, task.stream, self._clock, self._telemetry)
         loop = AgentLoop(self._gate, conversation, self._health, streaming)
+        governed = GovernedRun(
+            run=run, rules=self._rules, attempt=1 if history is None else history.attempt, history=history
+        )
         attempts = 0
         end = _CANCELLED
         try:
-            end, attempts = await self._attempts(run, loop)
+            end, attempts = await self._attempts(governed, loop)
             await self._end(run, end)
+            end = await self._recorded(run, end)
         finally:
             duration_us = (self._clock.monotonic_ns() - began_ns) // 1000
             self._telemetry.emit(
@@ -192,20 +278,24 @@ class Runner:
             duration_us=duration_us,
         )
 
-    async def _attempts(self, run: Run, loop: AgentLoop) -> tuple[RunEnd, int]:
+    async def _attempts(self, governed: GovernedRun, loop: AgentLoop) -> tuple[RunEnd, int]:
         """How the run ended, and after how many attempts."""
-        governed = GovernedRun(run=run, rules=self._rules)
+        run = governed.run
+        stop = self._stops.of(run.id)
         try:
-            async with asyncio.timeout(self._left_s(run)):
-                while True:
-                    governed = replace(governed, on_text=loop.streaming.text_sink(governed.attempt))
-                    ended = await self._attempt(governed, loop)
-                    if isinstance(ended, RunEnd):
-                        return ended, governed.attempt
-                    loop.streaming.void(governed.attempt)
-                    await self._clock.sleep(ended.wait_s)
-                    governed = replace(governed, attempt=governed.attempt + 1)
+            with stop:
+                async with asyncio.timeout(self._left_s(run)):
+                    while True:
+                        governed = replace(governed, on_text=loop.streaming.text_sink(governed.attempt))
+                        ended = await self._attempt(governed, loop)
+                        if isinstance(ended, RunEnd):
+                            return ended, governed.attempt
+                        loop.streaming.void(governed.attempt)
+                        await self._clock.sleep(ended.wait_s)
+                        governed = replace(governed, attempt=governed.attempt + 1)
         except TimeoutError:
+            if stop.expired:
+                return self._stopped(), governed.attempt
             message = f"the run took longer than {self._rules.remit.run_timeout_s:g} s"
             return RunEnd(status="timed_out", code="run.timed_out", message=message), governed.attempt
         except Exception as error:
@@ -267,6 +357,17 @@ class Runner:
         at_us = self._clock.now_us()
         ending = RunEnding(end=end, audit=records.run_ended(run, end, at_us))
         await self._journal.end_run(run.id, ending, at_us)
+
+    async def _recorded(self, run: Run, end: RunEnd) -> RunEnd:
+        """The end on record: who cancelled a run from outside has said why."""
+        if end.status != "cancelled":
+            return end
+        record = await self._journal.run(run.id)
+        return end if record is None or record.end is None else record.end
+
+
+def _unbegun(run: Run, end: RunEnd) -> RunResult:
+    return RunResult(run=run, end=end, steps=0, attempts=0, usage=Usage(), cost_nano_usd=0, duration_us=0)
 
 
 def _next_model(conversation: Conversation, remit: Remit) -> str | None:

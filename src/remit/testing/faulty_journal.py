@@ -64,6 +64,9 @@ class FaultyJournal(WrappedJournal):
     def record(self, audit: bytes) -> Future[None]:
         return self._struck("record", lambda: self.inner.record(audit))
 
+    def refuse(self, action_id: str, decision: bytes, audit: bytes) -> Future[None]:
+        return self._struck("record", lambda: self.inner.refuse(action_id, decision, audit))
+
     def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
         return self._struck("request_approval", lambda: self.inner.request_approval(approval, audit))
 

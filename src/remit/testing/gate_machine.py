@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from remit.core import actions, audit, canonical
 from remit.core.actions import Action, Place, Release, TaskSource
-from remit.core.approvals import ApprovalVerdict
+from remit.core.approvals import Vote
 from remit.core.messages import Message, ModelRequest, Text
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
@@ -157,20 +157,19 @@ class GateMachine(RuleBasedStateMachine):
         if late:
             self.world.clock.advance(600)
         if approve is not None:
-            self._decide(act.action.digest, "approved" if approve else "denied")
+            self._decide(act.action.digest, approves=approve)
         self._act(replace(act, fault=fault), second=True)
 
-    def _decide(self, digest: str, verdict: ApprovalVerdict) -> None:
+    def _decide(self, digest: str, *, approves: bool) -> None:
         journal = self.processes[1].journal.inner
         standing = self._run(journal.approval_for(digest))
         assert standing is not None
-        decided = replace(
-            standing, verdict=verdict, decided_by="user:p", decided_at_us=self.world.clock.now_us()
-        )
-        assert self._run(
-            self._await(lambda: journal.decide_approval(decided, self._note("approval.decided")))
-        )
-        self.model.approvals[digest].verdict = verdict
+        now_us = self.world.clock.now_us()
+        vote = Vote(approval_id=standing.id, approves=approves, by="user:p", at_us=now_us, digest=digest)
+        after = self._run(self._await(lambda: journal.decide_approval(vote, self._note("approval.decided"))))
+        assert (after is not None) == standing.is_pending(now_us)
+        if after is not None:
+            self.model.approvals[digest].verdict = after.verdict
 
     @rule(scope=st.sampled_from(_SCOPES), paused=st.booleans())
     def control(self, scope: str, paused: bool) -> None:

@@ -27,6 +27,7 @@ from remit.ports.journal import (
 from remit.testing.journal_cost_suite import JournalCostSuite
 from remit.testing.journal_money_suite import JournalMoneySuite
 from remit.testing.journal_outbox_suite import JournalOutboxSuite
+from remit.testing.journal_people_suite import JournalPeopleSuite
 from remit.testing.journal_values import (
     JournalPlace,
     Z,
@@ -39,10 +40,11 @@ from remit.testing.journal_values import (
     kind_of,
     run_of,
     started,
+    vote_on,
 )
 
 
-class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite):
+class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite, JournalPeopleSuite):
     """What every journal promises."""
 
     async def test_an_admitted_action_is_in_flight_then_recorded(self, place: JournalPlace) -> None:
@@ -173,9 +175,12 @@ class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite):
         assert await journal.request_approval(replace(asked, id="second"), Z) == asked
         admission = admission_of("r.1.t", clock, approval_id=asked.id)
         assert kind_of(await journal.admit(admission)) == "approval"  # pending
-        decided = replace(asked, verdict="approved", decided_by="p", decided_at_us=5, reason="ok")
-        assert await journal.decide_approval(decided, Z)
-        assert not await journal.decide_approval(replace(decided, verdict="denied"), Z)
+        decided = replace(
+            asked, verdict="approved", decided_by="user:p", decided_at_us=5, reason="ok", votes=("user:p",)
+        )
+        vote = vote_on(asked, at_us=5)
+        assert await journal.decide_approval(vote, Z) == decided
+        assert await journal.decide_approval(replace(vote, by="user:q", approves=False), Z) is None
         assert await journal.approval_for(asked.action_digest) == decided
         wrong = [
             admission._replace(approval_id="nobody"),
@@ -193,7 +198,7 @@ class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite):
         journal, clock = await started(place), place.clock
         asked = approval_of("r.1.t", clock)
         await journal.request_approval(asked, Z)
-        await journal.decide_approval(replace(asked, verdict="approved"), Z)
+        await journal.decide_approval(vote_on(asked), Z)
         clock.advance(60)
         admission = admission_of("r.1.t", clock, approval_id=asked.id)
         assert kind_of(await journal.admit(admission)) == "approval"

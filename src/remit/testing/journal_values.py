@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from remit.core import audit
 from remit.core.actions import Principal, TaskSource
-from remit.core.approvals import Approval
+from remit.core.approvals import Approval, Vote
 from remit.core.messages import Usage
 from remit.core.runs import Run, RunEnd, RunStatus
 from remit.ports.journal import (
@@ -103,6 +103,19 @@ def approval_of(action_id: str, clock: FakeClock, **changes: Any) -> Approval:
         rule="approvals.0",
     )
     return replace(approval, **changes)
+
+
+def vote_on(approval: Approval, **changes: Any) -> Vote:
+    """A vote for what is asked, by somebody else."""
+    vote = Vote(
+        approval_id=approval.id,
+        approves=True,
+        by="user:p",
+        at_us=approval.requested_at_us,
+        digest=approval.digest,
+        reason="ok",
+    )
+    return replace(vote, **changes)
 
 
 def ending_of(status: RunStatus) -> RunEnding:

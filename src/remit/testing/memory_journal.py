@@ -15,7 +15,6 @@ from typing import Any
 
 from remit.adapters.journal.writer import CommitFuture
 from remit.core import audit as records
-from remit.core.approvals import Approval
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
 from remit.core.outbox import Delivery, OutboxMessage
@@ -33,10 +32,11 @@ from remit.ports.journal import (
     StartRun,
 )
 from remit.ports.services import Clock
-from remit.testing.memory_store import MemoryReads, MemoryStore, StoredCall, StoredRun
+from remit.testing.memory_approvals import MemoryApprovals
+from remit.testing.memory_store import MemoryStore, StoredCall, StoredRun
 
 
-class MemoryJournal(MemoryReads):
+class MemoryJournal(MemoryApprovals):
     """The `Journal` port on a `MemoryStore`. Belongs to the event loop it is used in."""
 
     def __init__(self, clock: Clock, store: MemoryStore | None = None, worker: str = "") -> None:
@@ -62,7 +62,7 @@ class MemoryJournal(MemoryReads):
             return Misfit(kind="run", detail=f"the run is {status or 'unknown'}, not running")
         for scope in admission.control_scopes:
             if scope in store.controls:
-                return Misfit(kind="paused", detail=f"paused, {scope}: {store.controls[scope]}")
+                return Misfit(kind="paused", detail=f"paused, {scope}: {store.controls[scope].reason}")
         if admission.amount_nano_usd < 0:
             raise RemitError("value.invalid", "an amount to hold is below zero")
         misfit = self._approval_misfit(admission, now_us) or self._room_misfit(admission, now_us)
@@ -89,7 +89,7 @@ class MemoryJournal(MemoryReads):
             return Misfit(kind="approval", detail="there is no such approval")
         approval = found[0]
         wrong = {
-            "it is for another action": approval.action_digest != admission.action_digest
+            "it is for another action": approval.digest != admission.action_digest
             or approval.run_id != admission.run_id,
             "it was given under another remit": approval.remit_digest != admission.remit_digest,
             f"it is {approval.verdict}": approval.verdict != "approved",
@@ -148,6 +148,24 @@ class MemoryJournal(MemoryReads):
             ended = self._end(call.admission.run_id, completion.ending, completion.at_us)
         return Settled(alerts=tuple(alerts), run_ended=ended)
 
+    def resolve(self, completion: Completion) -> Future[bool]:
+        def operation() -> bool:
+            call = self.store.calls.get(completion.action_id)
+            if call is None or call.state not in (None, "unknown"):
+                return False
+            run_id = call.admission.run_id
+            if call.completion is not None:
+                call.completion = call.completion._replace(state=completion.state, result=completion.result)
+                self.store.audit.append(completion.outcome)
+            elif self.store.runs[run_id].status == "running":
+                return False
+            else:
+                self._complete(completion)
+            self._set_ready(run_id, completion.at_us)
+            return True
+
+        return self._submit(operation)
+
     def _settle(self, call: StoredCall, presumed: int, at_us: int) -> list[Alert]:
         """Move what the call holds, or is presumed to have spent, to what it cost; the alerts crossed."""
         held, was = call.held, call.presumed
@@ -167,9 +185,7 @@ class MemoryJournal(MemoryReads):
                     cap_nano_usd=hold.cap_nano_usd,
                 )
                 alerts.append(alert)
-                message = alert.message(at_us)
-                if message.topic in self.store.topics:
-                    self.store.outbox[message.id] = message
+                self._put(alert.message(at_us))
                 fields: records.Fields = {"scope": hold.scope}
                 self.store.audit.append(records.record("alert", at_us, fields))
         return alerts
@@ -200,13 +216,22 @@ class MemoryJournal(MemoryReads):
     def record(self, audit: bytes) -> Future[None]:
         return self._submit(lambda: self.store.audit.append(audit))
 
+    def refuse(self, action_id: str, decision: bytes, audit: bytes) -> Future[None]:
+        def operation() -> None:
+            self.store.refusals.setdefault(action_id, decision)
+            self.store.audit.append(audit)
+
+        return self._submit(operation)
+
     # runs
 
     def create_run(self, start: StartRun) -> Future[None]:
         def operation() -> None:
             if start.run.id in self.store.runs:
                 raise RemitError("journal.unavailable", "there is a run of this id")
-            self.store.runs[start.run.id] = StoredRun(run=start.run, worker=self._worker)
+            self.store.runs[start.run.id] = StoredRun(
+                run=start.run, worker=self._worker, attachments=start.attachments
+            )
             self.store.audit.append(start.audit)
 
         return self._submit(operation)
@@ -223,6 +248,10 @@ class MemoryJournal(MemoryReads):
             if sum(one.status == "running" for one in others) >= max_concurrent_runs:
                 return False
             stored.status, stored.worker = "running", self._worker
+            if stored.suspended_at_us is not None:
+                waited_us = at_us - stored.suspended_at_us
+                stored.run = replace(stored.run, deadline_us=stored.run.deadline_us + waited_us)
+            stored.suspended_at_us = stored.ready_at_us = None
             stored.started_at_us = at_us if stored.started_at_us is None else stored.started_at_us
             return True
 
@@ -237,8 +266,11 @@ class MemoryJournal(MemoryReads):
             return False
         stored.status = ending.end.status
         stored.end = ending.end
-        stored.ended_at_us = None if ending.end.status == "suspended" else at_us
+        waits = ending.end.status == "suspended"
+        stored.ended_at_us, stored.suspended_at_us = (None, at_us) if waits else (at_us, None)
         self.store.audit.append(ending.audit)
+        if waits:
+            self._set_ready(run_id, at_us)
         return True
 
     def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
@@ -268,7 +300,7 @@ class MemoryJournal(MemoryReads):
 
         return self._submit(operation)
 
-    # remits, approvals and controls
+    # remits
 
     def register_remit(self, agent: str, digest: str, at_us: int, audit: bytes) -> Future[bool]:
         def operation() -> bool:
@@ -277,42 +309,6 @@ class MemoryJournal(MemoryReads):
             self.store.remits[agent] = digest
             self.store.audit.append(audit)
             return True
-
-        return self._submit(operation)
-
-    def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
-        def operation() -> Approval:
-            if approval.action_digest not in self.store.approvals:
-                self.store.approvals[approval.action_digest] = approval
-                self.store.audit.append(audit)
-            return self.store.approvals[approval.action_digest]
-
-        return self._submit(operation)
-
-    def decide_approval(self, approval: Approval, audit: bytes) -> Future[bool]:
-        def operation() -> bool:
-            standing = next((one for one in self.store.approvals.values() if one.id == approval.id), None)
-            if standing is None or standing.verdict != "pending":
-                return False
-            self.store.approvals[standing.action_digest] = replace(
-                standing,
-                verdict=approval.verdict,
-                decided_by=approval.decided_by,
-                decided_at_us=approval.decided_at_us,
-                reason=approval.reason,
-            )
-            self.store.audit.append(audit)
-            return True
-
-        return self._submit(operation)
-
-    def set_control(self, scope: str, paused: bool, reason: str, at_us: int, audit: bytes) -> Future[None]:
-        def operation() -> None:
-            if paused:
-                self.store.controls[scope] = reason
-            else:
-                self.store.controls.pop(scope, None)
-            self.store.audit.append(audit)
 
         return self._submit(operation)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import orjson
@@ -10,7 +10,8 @@ import orjson
 from remit.core import audit as records
 from remit.core import days
 from remit.core.approvals import Approval
-from remit.core.messages import Usage
+from remit.core.controls import AgentLoad, Control
+from remit.core.messages import Attachment, Usage
 from remit.core.outbox import OutboxMessage
 from remit.core.outcomes import OutcomeState
 from remit.core.runs import WITHOUT_ANSWER, Run, RunEnd, RunRecord, RunStatus
@@ -65,6 +66,9 @@ class StoredRun:
     started_at_us: int | None = None
     ended_at_us: int | None = None
     end: RunEnd | None = None
+    suspended_at_us: int | None = None
+    ready_at_us: int | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +80,8 @@ class MemoryStore:
     balances: dict[str, Balance] = field(default_factory=dict)
     events: dict[str, list[int]] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)
-    controls: dict[str, str] = field(default_factory=dict)
+    controls: dict[str, Control] = field(default_factory=dict)
+    refusals: dict[str, bytes] = field(default_factory=dict)
     remits: dict[str, str] = field(default_factory=dict)
     alerts: set[tuple[str, int]] = field(default_factory=set)
     runs: dict[str, StoredRun] = field(default_factory=dict)
@@ -103,8 +108,64 @@ class MemoryReads:
     async def calls(self, run_id: str) -> Sequence[CallRecord]:
         return [_call_record(call) for call in self._calls_of(run_id)]
 
+    async def unresolved(self, limit: int = 100) -> Sequence[CallRecord]:
+        found = [
+            _call_record(call)
+            for call in reversed(self.store.calls.values())
+            if call.admission.kind == "tool"
+            and call.state in (None, "unknown")
+            and self.store.runs[call.admission.run_id].status != "running"
+        ]
+        return found[:limit]
+
     async def approval_for(self, action_digest: str) -> Approval | None:
         return self.store.approvals.get(action_digest)
+
+    async def approval(self, approval_id: str) -> Approval | None:
+        return next((one for one in self.store.approvals.values() if one.id == approval_id), None)
+
+    async def approvals(self, *, pending_at_us: int | None = None, limit: int = 100) -> Sequence[Approval]:
+        newest = reversed(self.store.approvals.values())
+        return [one for one in newest if pending_at_us is None or one.is_pending(pending_at_us)][:limit]
+
+    async def ready_runs(self, agent: str, remit_digest: str, at_us: int, limit: int = 100) -> Sequence[str]:
+        ready = [
+            (one.ready_at_us, one.run.id)
+            for one in self.store.runs.values()
+            if one.status == "suspended"
+            and (one.run.agent, one.run.remit_digest) == (agent, remit_digest)
+            and one.ready_at_us is not None
+            and one.ready_at_us <= at_us
+        ]
+        return [run_id for _, run_id in sorted(ready)[:limit]]
+
+    async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]:
+        return {run_id: self.store.runs[run_id].status for run_id in run_ids if run_id in self.store.runs}
+
+    async def refusals(self, run_id: str) -> Mapping[str, bytes]:
+        return {key: value for key, value in self.store.refusals.items() if key.startswith(f"{run_id}.")}
+
+    async def attachments(self, run_id: str) -> Sequence[Attachment]:
+        return self.store.runs[run_id].attachments
+
+    async def controls(self) -> Sequence[Control]:
+        return [self.store.controls[scope] for scope in sorted(self.store.controls)]
+
+    async def agents(self) -> Sequence[AgentLoad]:
+        loads: dict[tuple[str, str], dict[str, int]] = {}
+        for one in self.store.runs.values():
+            load = loads.setdefault((one.run.tenant, one.run.agent), {})
+            load[one.status] = load.get(one.status, 0) + 1
+        return [
+            AgentLoad(
+                tenant=tenant,
+                agent=agent,
+                queued=load.get("queued", 0),
+                running=load.get("running", 0),
+                suspended=load.get("suspended", 0),
+            )
+            for (tenant, agent), load in sorted(loads.items())
+        ]
 
     async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]:
         is_open = {call.seq for call in self.store.calls.values() if call.completion is None}

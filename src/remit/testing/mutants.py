@@ -47,8 +47,8 @@ class IgnoresApprovals(Gate):
 
     async def _approval(
         self, action: Action, governed: GovernedRun, decision: Decision
-    ) -> Suspended | tuple[Decision, str | None]:
-        return replace(decision, effect="allow"), None
+    ) -> Suspended | tuple[Decision, str | None, Action]:
+        return replace(decision, effect="allow"), None, action
 
 
 class IgnoresExpiry(Gate):
@@ -56,10 +56,10 @@ class IgnoresExpiry(Gate):
 
     async def _approval(
         self, action: Action, governed: GovernedRun, decision: Decision
-    ) -> Suspended | tuple[Decision, str | None]:
+    ) -> Suspended | tuple[Decision, str | None, Action]:
         verdict = await super()._approval(action, governed, decision)
         if isinstance(verdict, tuple) and verdict[0].code == "approval.invalid":
-            return replace(decision, effect="allow"), None
+            return replace(decision, effect="allow"), None, action
         return verdict
 
 

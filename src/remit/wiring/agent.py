@@ -123,7 +123,8 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         gate = Gate(services, Effects(model=model, tools=tools, counter=model))
         runner = Runner(services, gate, rules)
         await runner.announce()
-        stack.push_async_callback(_ended, asyncio.create_task(_expire_holds(services, remit.agent)))
+        for tending in (_tend(services, remit.agent), runner.watch()):
+            stack.push_async_callback(_ended, asyncio.create_task(tending))
         await stack.enter_async_context(delivering(deployment, journal, clock, partial(_told, metrics)))
         await warming  # so that the first call's time is the call's, and not the import's
         # what is loaded stays: a full collection need not look through it again (50 ms)
@@ -141,12 +142,13 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         )
 
 
-async def _expire_holds(services: GateServices, agent: str) -> None:
-    """Every now and then, presume spent what no call will settle any more."""
+async def _tend(services: GateServices, agent: str) -> None:
+    """Every now and then, presume spent what no call will settle any more, and remind of what nobody has decided."""
     clock = services.clock
     while True:
         try:
             settled = await services.journal.expire_holds(clock.now_us())
+            await services.journal.tell_due_approvals(clock.now_us())
         except RemitError as error:  # what is held stays held, which is safe; the next time it may work
             _notice(f"holds could not be expired: {error}")
         else:

@@ -17,7 +17,8 @@ from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core.errors import RemitError
 from remit.ports.journal import Journal
 from remit.ports.services import Clock
-from remit.wiring.deployment import Deployment, postgres_options
+from remit.runtime.clock import SystemClock
+from remit.wiring.deployment import Deployment, open_reader, postgres_options
 
 if TYPE_CHECKING:
     from remit.adapters.journal.postgres.journal import PostgresJournal
@@ -33,6 +34,23 @@ def open_journal(deployment: Deployment, clock: Clock) -> Journal:
     if deployment.postgres is None:
         return SqliteJournal.open(deployment.journal, clock)
     return _open_postgres(deployment, clock)
+
+
+@asynccontextmanager
+async def open_writer(deployment: Deployment) -> AsyncIterator[Journal]:
+    """The journal for a command that decides something, also beside a running worker: it takes no worker's lock.
+
+    Raises: RemitError `run.unknown` where there is no journal yet; `journal.unavailable`, `journal.schema`.
+    """
+    async with open_reader(deployment) as reader:
+        if reader is None:
+            message = f"there is no journal in {deployment.home}"
+            raise RemitError("run.unknown", message, remedy="give its --home")
+    journal = open_journal(deployment, SystemClock())
+    try:
+        yield journal
+    finally:
+        await journal.close()
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from remit.adapters.webhooks.options import URL, WebhookOptions, options_of
+from remit.core.approvals import APPROVAL_TOPICS
 from remit.core.errors import RemitError
 from remit.core.outbox import BUDGET_ALERTS, OutboxMessage
 from remit.ports.journal import Journal
@@ -13,9 +14,9 @@ from remit.ports.services import Clock, Receipt
 from remit.runtime.clock import SystemClock
 from remit.runtime.deliverer import Deliverer, Told
 from remit.wiring.deployment import Deployment, open_reader
-from remit.wiring.journals import open_journal
+from remit.wiring.journals import open_writer
 
-_TOPICS = frozenset({BUDGET_ALERTS})
+_TOPICS = frozenset({BUDGET_ALERTS}) | APPROVAL_TOPICS
 
 
 @asynccontextmanager
@@ -46,13 +47,13 @@ async def send_due(deployment: Deployment) -> list[Receipt]:
         if reader is None:
             return []
     clock = SystemClock()
-    # it takes no worker's lock: it only touches the outbox, under leases
-    journal = open_journal(deployment, clock)
-    try:
-        async with _deliverer(options, journal, clock, _unheard) as deliverer:
-            return await deliverer.deliver_due()
-    finally:
-        await journal.close()
+    # it touches the outbox alone, under leases
+    async with (
+        open_writer(deployment) as journal,
+        _deliverer(options, journal, clock, _unheard) as deliverer,
+    ):
+        await journal.tell_due_approvals(clock.now_us())
+        return await deliverer.deliver_due()
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from remit.testing.journal_values import (
     hold_of,
     kind_of,
     run_of,
+    vote_on,
 )
 
 SCOPES = ("day:a", "day:b", "run:c")
@@ -75,10 +76,7 @@ async def prepared(journal: Journal, clock: FakeClock) -> Journal:
     await journal.set_control("tool:paused", True, "by the test", clock.now_us(), Z)
     approval = approval_of("r0.1.t0", clock, action_digest=digest_of("x"))
     await journal.request_approval(approval, Z)
-    given = approval_of(
-        "r0.1.t0", clock, action_digest=digest_of("x"), verdict="approved", decided_by="user:p"
-    )
-    await journal.decide_approval(given, Z)
+    await journal.decide_approval(vote_on(approval), Z)
     return journal
 
 

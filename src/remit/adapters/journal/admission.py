@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import orjson
 
-from remit.adapters.journal import money, runs
+from remit.adapters.journal import approvals, money, runs
 from remit.adapters.journal.sql import Sql
 from remit.adapters.journal.windows import Windows
 from remit.core.errors import RemitError
@@ -38,7 +38,7 @@ SELECT call.digest, done.state, done.result, done.input_tokens, done.output_toke
 FROM call LEFT JOIN done USING (seq) WHERE call.seq = ?
 """
 APPROVAL = """
-SELECT action_digest, remit_digest, verdict, expires_at, used_at, run_id FROM approval WHERE id = ?
+SELECT coalesce(edited_digest, action_digest), remit_digest, verdict, expires_at, used_at, run_id FROM approval WHERE id = ?
 """
 _USE_APPROVAL = "UPDATE approval SET used_at = ? WHERE id = ?"
 _LAST_RECORD = "SELECT coalesce(max(seq), 0) FROM audit"
@@ -51,6 +51,10 @@ SELECT call.id, seq, held, presumed, scopes FROM call JOIN inflight USING (seq)
 WHERE call.id IN (SELECT value FROM json_each(?))
 """
 _NO_LONGER = "DELETE FROM inflight WHERE seq = ?"
+_RESOLVE = """
+UPDATE done SET state = ?, result = ?
+WHERE seq = (SELECT seq FROM call WHERE id = ?) AND state = 'unknown'
+"""
 _DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -246,6 +250,22 @@ def complete_all(connection: Sql, completions: Sequence[Completion]) -> list[Set
         _ended(connection, completion, result)
         for completion, result in zip(completions, results, strict=True)
     ]
+
+
+def resolve(connection: Sql, completion: Completion) -> bool:
+    """Give a call that nobody knows the outcome of the one that a person has found; False where there is none such."""
+    run_id = completion.action_id.partition(".")[0]
+    found = connection.execute(_RESOLVE, (completion.state, completion.result, completion.action_id)).rowcount
+    if found:
+        connection.execute(runs.APPEND, (completion.outcome,))
+    else:
+        status = connection.execute(runs.ENDING, (run_id,)).fetchone()
+        if status is None or status[0] == "running":
+            return False  # it may be under way
+        if isinstance(complete_all(connection, [completion])[0], RemitError):
+            return False
+    approvals.set_ready(connection, run_id, completion.at_us)
+    return True
 
 
 def _ended(connection: Sql, completion: Completion, result: Settled | RemitError) -> Settled | RemitError:

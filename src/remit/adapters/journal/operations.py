@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from remit.adapters.journal import costs, outbox, reads, runs
-from remit.adapters.journal.admission import complete_all
+from remit.adapters.journal import approvals, costs, outbox, reads, runs
+from remit.adapters.journal.admission import complete_all, resolve
 from remit.adapters.journal.sql import Sql
-from remit.core.approvals import Approval
+from remit.core.approvals import Approval, Vote
+from remit.core.controls import AgentLoad, Control
+from remit.core.messages import Attachment
 from remit.core.outbox import Delivery, OutboxMessage
 from remit.core.runs import RunRecord, RunStatus
 from remit.ports.journal import (
@@ -67,8 +69,35 @@ class SqlReads(ABC):
     async def calls(self, run_id: str) -> Sequence[CallRecord]:
         return await self._read(lambda sql: reads.call_records(sql, run_id))
 
+    async def unresolved(self, limit: int = 100) -> Sequence[CallRecord]:
+        return await self._read(lambda sql: reads.unresolved(sql, limit))
+
     async def approval_for(self, action_digest: str) -> Approval | None:
-        return await self._read(lambda sql: runs.approval_for(sql, action_digest))
+        return await self._read(lambda sql: approvals.of_action(sql, action_digest))
+
+    async def approval(self, approval_id: str) -> Approval | None:
+        return await self._read(lambda sql: approvals.find(sql, approval_id))
+
+    async def approvals(self, *, pending_at_us: int | None = None, limit: int = 100) -> Sequence[Approval]:
+        return await self._read(lambda sql: approvals.newest(sql, pending_at_us, limit))
+
+    async def ready_runs(self, agent: str, remit_digest: str, at_us: int, limit: int = 100) -> Sequence[str]:
+        return await self._read(lambda sql: approvals.ready_runs(sql, agent, remit_digest, at_us, limit))
+
+    async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]:
+        return await self._read(lambda sql: reads.statuses(sql, run_ids))
+
+    async def refusals(self, run_id: str) -> Mapping[str, bytes]:
+        return await self._read(lambda sql: reads.refusals(sql, run_id))
+
+    async def attachments(self, run_id: str) -> Sequence[Attachment]:
+        return await self._read(lambda sql: reads.attachments(sql, run_id))
+
+    async def controls(self) -> Sequence[Control]:
+        return await self._read(reads.controls)
+
+    async def agents(self) -> Sequence[AgentLoad]:
+        return await self._read(reads.agents)
 
     async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]:
         return await self._read(lambda sql: reads.audit_entries(sql, query), stale=True)
@@ -107,6 +136,12 @@ class SqlJournal(SqlReads):
     def record(self, audit: bytes) -> Future[None]:
         return self._submit(each, lambda sql: append(sql, audit))
 
+    def refuse(self, action_id: str, decision: bytes, audit: bytes) -> Future[None]:
+        return self._submit(each, lambda sql: runs.refuse(sql, action_id, decision, audit))
+
+    def resolve(self, completion: Completion) -> Future[bool]:
+        return self._submit(each, lambda sql: resolve(sql, completion))
+
     def create_run(self, start: StartRun) -> Future[None]:
         return self._submit(each, lambda sql: runs.create(sql, start, self._worker))
 
@@ -130,10 +165,13 @@ class SqlJournal(SqlReads):
         return self._submit(each, lambda sql: runs.register_remit(sql, (agent, digest, at_us), audit))
 
     def request_approval(self, approval: Approval, audit: bytes) -> Future[Approval]:
-        return self._submit(each, lambda sql: runs.request_approval(sql, approval, audit))
+        return self._submit(each, lambda sql: approvals.request(sql, approval, audit))
 
-    def decide_approval(self, approval: Approval, audit: bytes) -> Future[bool]:
-        return self._submit(each, lambda sql: runs.decide_approval(sql, approval, audit))
+    def decide_approval(self, vote: Vote, audit: bytes) -> Future[Approval | None]:
+        return self._submit(each, lambda sql: approvals.decide(sql, vote, audit))
+
+    def tell_due_approvals(self, at_us: int) -> Future[int]:
+        return self._submit(each, lambda sql: approvals.tell_due(sql, at_us))
 
     def set_control(self, scope: str, paused: bool, reason: str, at_us: int, audit: bytes) -> Future[None]:
         def operation(sql: Sql) -> None:

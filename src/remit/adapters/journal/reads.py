@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from remit.adapters.journal.sql import Sql
 from remit.core import audit
 from remit.core.actions import Principal, TaskSource
-from remit.core.messages import Usage
+from remit.core.controls import AgentLoad, Control
+from remit.core.messages import Attachment, Usage
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
 from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord
 
@@ -22,7 +24,15 @@ SELECT call.id, call.kind, call.resource, call.digest, call.at, inflight.held,
        done.state, done.at, done.input_tokens, done.output_tokens, done.cache_read_tokens,
        done.cache_write_tokens, done.cost
 FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
-WHERE call.id > ? AND call.id < ? ORDER BY call.seq
+"""
+# a run's id is what stands before the first point of a call's
+_UNRESOLVED = """
+WHERE call.seq IN (
+    SELECT seq FROM done WHERE state = 'unknown'
+    UNION ALL SELECT seq FROM inflight
+) AND call.kind = 'tool' AND NOT EXISTS (
+    SELECT 1 FROM run WHERE status = 'running' AND call.id > run.id || '.' AND call.id < run.id || '/'
+)
 """
 _TOTALS = """
 SELECT count(*) FILTER (WHERE call.kind = 'model' AND done.seq IS NOT NULL), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
@@ -35,6 +45,11 @@ SELECT id FROM call JOIN done USING (seq)
 WHERE id > ?1 AND id < ?2 AND exposes
   AND seq < (SELECT max(seq) FROM call WHERE id > ?1 AND id < ?2 AND kind = 'model')
 ORDER BY seq
+"""
+_AGENTS = """
+SELECT tenant, agent, count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'running'),
+       count(*) FILTER (WHERE status = 'suspended')
+FROM run GROUP BY tenant, agent ORDER BY tenant, agent
 """
 
 
@@ -104,31 +119,37 @@ def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
 
 def call_records(connection: Sql, run_id: str) -> Sequence[CallRecord]:
     """The calls of a run in the order in which they were admitted."""
-    records = []
-    for row in connection.execute(_CALLS, _span(run_id)):
-        call_id, kind, resource, digest, at, held, state, ended_at, *tokens, cost = row
-        read, written, cache_read, cache_write = (count or 0 for count in tokens)
-        records.append(
-            CallRecord(
-                action_id=call_id,
-                run_id=run_id,
-                kind=kind,
-                resource=resource,
-                digest=digest.hex(),
-                started_at_us=at,
-                ended_at_us=ended_at,
-                state=state or "started",
-                usage=Usage(
-                    input_tokens=read,
-                    output_tokens=written,
-                    cache_read_tokens=cache_read,
-                    cache_write_tokens=cache_write,
-                ),
-                cost_nano_usd=cost or 0,
-                held_nano_usd=held or 0,
-            )
-        )
-    return records
+    where = "WHERE call.id > ? AND call.id < ? ORDER BY call.seq"
+    return [_call(row) for row in connection.execute(f"{_CALLS} {where}", _span(run_id))]
+
+
+def unresolved(connection: Sql, limit: int) -> Sequence[CallRecord]:
+    """The calls of which nobody knows whether they happened, newest first."""
+    rows = connection.execute(f"{_CALLS} {_UNRESOLVED} ORDER BY call.seq DESC LIMIT ?", (limit,))
+    return [_call(row) for row in rows]
+
+
+def _call(row: Sequence[Any]) -> CallRecord:
+    call_id, kind, resource, digest, at, held, state, ended_at, *tokens, cost = row
+    read, written, cache_read, cache_write = (count or 0 for count in tokens)
+    return CallRecord(
+        action_id=call_id,
+        run_id=call_id.partition(".")[0],
+        kind=kind,
+        resource=resource,
+        digest=digest.hex(),
+        started_at_us=at,
+        ended_at_us=ended_at,
+        state=state or "started",
+        usage=Usage(
+            input_tokens=read,
+            output_tokens=written,
+            cache_read_tokens=cache_read,
+            cache_write_tokens=cache_write,
+        ),
+        cost_nano_usd=cost or 0,
+        held_nano_usd=held or 0,
+    )
 
 
 def audit_entries(connection: Sql, query: AuditQuery) -> Sequence[AuditEntry]:
@@ -160,4 +181,44 @@ def balances(connection: Sql, prefix: str) -> Sequence[Balance]:
     return [
         Balance(scope=scope, spent_nano_usd=spent, held_nano_usd=held, presumed_nano_usd=presumed)
         for scope, spent, held, presumed in rows
+    ]
+
+
+def statuses(connection: Sql, run_ids: Sequence[str]) -> Mapping[str, RunStatus]:
+    """The status of each of the runs that there are."""
+    if not run_ids:
+        return {}
+    places = ", ".join("?" * len(run_ids))
+    rows = connection.execute(f"SELECT id, status FROM run WHERE id IN ({places})", tuple(run_ids))
+    return dict(rows.fetchall())
+
+
+def refusals(connection: Sql, run_id: str) -> Mapping[str, bytes]:
+    """What was said of each call of a run that was refused."""
+    rows = connection.execute(
+        "SELECT call_id, decision FROM refusal WHERE call_id > ? AND call_id < ?", _span(run_id)
+    )
+    return {call_id: bytes(decision) for call_id, decision in rows}
+
+
+def attachments(connection: Sql, run_id: str) -> Sequence[Attachment]:
+    """What was attached to a run's task, in its order."""
+    rows = connection.execute(
+        "SELECT media_type, name, data FROM attachment WHERE run_id = ? ORDER BY place", (run_id,)
+    )
+    return [Attachment(media_type=media_type, name=name, data=data) for media_type, name, data in rows]
+
+
+def controls(connection: Sql) -> Sequence[Control]:
+    """Everything that is paused."""
+    rows = connection.execute("SELECT scope, reason, at FROM control ORDER BY scope")
+    return [Control(scope=scope, reason=reason, at_us=at) for scope, reason, at in rows]
+
+
+def agents(connection: Sql) -> Sequence[AgentLoad]:
+    """How many runs of each agent are under way, and of each that has no more."""
+    rows = connection.execute(_AGENTS)
+    return [
+        AgentLoad(tenant=tenant, agent=agent, queued=queued, running=running, suspended=suspended)
+        for tenant, agent, queued, running, suspended in rows
     ]

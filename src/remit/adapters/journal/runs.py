@@ -1,17 +1,15 @@
-"""Runs, approvals and controls: the operations on them, inside a transaction."""
+"""Runs and controls: the operations on them, inside a transaction."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from remit.adapters.journal import money
+from remit.adapters.journal import approvals, money
 from remit.adapters.journal.sql import Rows, Sql
 from remit.core import audit
 from remit.core.actions import Principal
-from remit.core.approvals import Approval
 from remit.core.errors import RemitError
 from remit.core.runs import TRANSITIONS, Run, RunEnd, RunStatus
 from remit.ports.journal import Alert, RunEnding, StartRun
@@ -42,15 +40,17 @@ _REMEMBER_WORKERS_US = 86_400_000_000
 BEGINNING = "SELECT tenant, agent, status FROM run WHERE id = ?"
 ENDING = "SELECT status FROM run WHERE id = ?"
 _PRESUME = "UPDATE inflight SET held = 0, presumed = ? WHERE seq = ?"
-_END_RUN = "UPDATE run SET status = ?, ended_at = ?, answer = ?, code = ?, message = ? WHERE id = ?"
-# the columns are the fields of `Approval`, in their order
-APPROVAL_COLUMNS = """
-id, action_id, action_digest, run_id, remit_digest, requested_by, requested_at, expires_at,
-resource, action, rule, verdict, decided_by, decided_at, reason, used_at
+_END_RUN = """
+UPDATE run SET status = ?, ended_at = ?, suspended_at = ?, answer = ?, code = ?, message = ? WHERE id = ?
 """
-_INSERT_APPROVAL = (
-    f"INSERT INTO approval ({APPROVAL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+# the time that a run waits for a person is not its own
+_BEGIN_RUN = """
+UPDATE run SET status = 'running', started_at = coalesce(started_at, ?1),
+               deadline = deadline + ?1 - coalesce(suspended_at, ?1), suspended_at = NULL, ready_at = NULL, worker = ?3
+WHERE id = ?2
+"""
+_ATTACH = "INSERT INTO attachment (run_id, place, media_type, name, data) VALUES (?, ?, ?, ?, ?)"
+_REFUSED = "INSERT INTO refusal (call_id, decision) VALUES (?, ?) ON CONFLICT (call_id) DO NOTHING"
 FOREVER = 2**63 - 1
 
 
@@ -86,7 +86,17 @@ def create(connection: Sql, start: StartRun, worker: str) -> None:
             worker,
         ),
     )
+    rows = [
+        (run.id, place, one.media_type, one.name, one.data) for place, one in enumerate(start.attachments)
+    ]
+    connection.executemany(_ATTACH, rows)
     connection.execute(APPEND, (start.audit,))
+
+
+def refuse(connection: Sql, action_id: str, decision: bytes, record: bytes) -> None:
+    """Keep what is said of a refused call, and its audit record."""
+    connection.execute(_REFUSED, (action_id, decision))
+    connection.execute(APPEND, (record,))
 
 
 class Beginning(NamedTuple):
@@ -121,10 +131,7 @@ def _begin(
     ).fetchone()
     if running >= max_concurrent_runs:
         return False
-    connection.execute(
-        "UPDATE run SET status = 'running', started_at = coalesce(started_at, ?), worker = ? WHERE id = ?",
-        (at_us, worker, run_id),
-    )
+    connection.execute(_BEGIN_RUN, (at_us, run_id, worker))
     return True
 
 
@@ -134,11 +141,13 @@ def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int) -> bool:
     row = connection.execute(ENDING, (run_id,)).fetchone()
     if row is None or run_end.status not in TRANSITIONS[row[0]]:
         return False
-    ended_at = None if run_end.status == "suspended" else at_us
-    connection.execute(
-        _END_RUN, (run_end.status, ended_at, run_end.answer, run_end.code, run_end.message, run_id)
-    )
+    waits = run_end.status == "suspended"
+    times = (None, at_us) if waits else (at_us, None)
+    values = (run_end.status, *times, run_end.answer, run_end.code, run_end.message, run_id)
+    connection.execute(_END_RUN, values)
     connection.execute(APPEND, (ending.audit,))
+    if waits:
+        approvals.set_ready(connection, run_id, at_us)
     return True
 
 
@@ -190,49 +199,11 @@ def interrupt(connection: Sql, now_us: int, at_us: int) -> tuple[str, ...]:
     return tuple(interrupted)
 
 
-def request_approval(connection: Sql, approval: Approval, record: bytes) -> Approval:
-    """Store a pending approval, or return the one that stands for the same action."""
-    standing = approval_for(connection, approval.action_digest)
-    if standing is not None:
-        return standing
-    connection.execute(
-        _INSERT_APPROVAL,
-        dataclasses.astuple(approval),
-    )
-    connection.execute(APPEND, (record,))
-    return approval
-
-
-def approval_for(connection: Sql, action_digest: str) -> Approval | None:
-    """The approval of exactly this action."""
-    row = connection.execute(
-        f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE action_digest = ?", (action_digest,)
-    ).fetchone()
-    return None if row is None else approval_from(row)
-
-
-def approval_from(row: tuple[object, ...]) -> Approval:
-    """The approval in a row of `APPROVAL_COLUMNS`."""
-    names = (field.name for field in dataclasses.fields(Approval))
-    return Approval(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
-
-
-def decide_approval(connection: Sql, approval: Approval, record: bytes) -> bool:
-    """Store a person's verdict on a pending approval; False where it is not pending."""
-    changed = connection.execute(
-        "UPDATE approval SET verdict = ?, decided_by = ?, decided_at = ?, reason = ? "
-        "WHERE id = ? AND verdict = 'pending'",
-        (approval.verdict, approval.decided_by, approval.decided_at_us, approval.reason, approval.id),
-    ).rowcount
-    if changed:
-        connection.execute(APPEND, (record,))
-    return changed == 1
-
-
 def set_control(connection: Sql, scope: str, reason: str | None, at_us: int) -> None:
     """Pause `scope` for `reason`, or resume it where the reason is None."""
     if reason is None:
         connection.execute("DELETE FROM control WHERE scope = ?", (scope,))
+        approvals.set_resumed(connection, at_us)
     else:
         connection.execute(
             "INSERT INTO control VALUES (?, ?, ?) ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason",

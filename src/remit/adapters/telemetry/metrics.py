@@ -204,7 +204,7 @@ class Metrics:
     def _effect(self, event: EffectEnded) -> None:
         outcome, agent, action = event.outcome, event.run.agent, event.action
         decision = outcome.decision if isinstance(outcome, (Refused, Suspended)) else event.decision
-        replayed = isinstance(outcome, Done) and outcome.replayed
+        replayed = isinstance(outcome, (Done, Failed)) and outcome.replayed
         if not replayed:
             self._decisions.add((agent, decision.effect, decision.code), 1)
         if replayed or not isinstance(outcome, (Done, Failed, Unknown)):

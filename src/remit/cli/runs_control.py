@@ -1,0 +1,195 @@
+"""`remit runs resume` and `remit runs cancel`: let runs go on, or end them, from any shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from remit.cli.asynchronous import run_async
+from remit.cli.output import clean, clean_text, json_option, print_json
+from remit.cli.people import as_option, person, reason_option
+from remit.cli.watch import Watch
+from remit.core.actions import Principal
+from remit.core.errors import CODES, Exit, RemitError
+from remit.core.runs import RunEnd, RunRecord
+from remit.governance import records
+from remit.ports.journal import JournalReads, RunEnding
+from remit.runtime.clock import SystemClock
+from remit.runtime.resumer import Resumer
+from remit.runtime.runner import RunResult
+from remit.wiring.deployment import Deployment, open_reader
+from remit.wiring.journals import open_writer
+
+EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUSPENDED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Which runs to resume, and how."""
+
+    run_id: str | None
+    all_ready: bool
+    watch: bool
+    as_json: bool
+
+
+@click.command(
+    "resume",
+    epilog="\b\nExamples:\n"
+    "  remit runs resume 01m8... --config agent-config.yaml\n"
+    "  remit runs resume --all-ready\n"
+    "  remit runs resume --watch      # a worker: whatever becomes ready goes on, until Ctrl-C\n",
+)
+@click.argument("run_id", required=False)
+@click.option("--all-ready", is_flag=True, help="Every run that has nothing left to wait for.")
+@click.option("--watch", is_flag=True, help="Stay, and resume what becomes ready, until SIGTERM or Ctrl-C.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("agent-config.yaml"),
+    show_default=True,
+    help="The governance file that the runs began under.",
+)
+@click.option("--model", help="As it was given to `remit run`.")
+@click.option("--answer-schema", type=click.Path(path_type=Path), help="As it was given to `remit run`.")
+@click.option("--offline", is_flag=True, help="Let the scripted model server answer.")
+@json_option
+@click.pass_obj
+def resume(home: Path, /, **given: Any) -> None:
+    """Let a run go on that waited for a person, was paused or handed over: nothing is done twice.
+
+    Exit codes for one run: as `remit run`. For several: 0, or 1 where one has failed.
+    """
+    wanted = _Wanted(
+        run_id=given["run_id"],
+        all_ready=given["all_ready"],
+        watch=given["watch"],
+        as_json=given["as_json"],
+    )
+    if (wanted.run_id is not None) + wanted.all_ready + wanted.watch != 1:
+        raise RemitError("usage.invalid", "say which: RUN, --all-ready or --watch")
+    os.umask(0o077)
+    deployment = Deployment(home=home, environment=os.environ)
+    schema = given["answer_schema"]
+    changes = {"model": given["model"], "answer_schema": schema and str(schema.absolute())}
+    # who reads or cancels runs does not wait for all that an agent needs
+    from remit.wiring.agent import AgentOptions  # noqa: PLC0415
+
+    options = AgentOptions(
+        config=given["config"],
+        changes={key: value for key, value in changes.items() if value},
+        offline=given["offline"],
+        watch=None if wanted.as_json else Watch(),
+    )
+    sys.exit(run_async(_resume(deployment, options, wanted)))
+
+
+@click.command("cancel", epilog="\b\nExamples:\n  remit runs cancel 01m8... --reason 'wrong customer'\n")
+@click.argument("run_id")
+@reason_option
+@as_option
+@json_option
+@click.pass_obj
+def cancel(home: Path, run_id: str, reason: str, as_name: str | None, as_json: bool) -> None:
+    """End a run, wherever it is: a tool that is under way is ended too, within a second."""
+    deployment = Deployment(home=home, environment=os.environ)
+    record = run_async(_cancel(deployment, run_id, person(as_name), reason))
+    if as_json:
+        print_json({"run_id": record.run.id, "status": "cancelled", "was": record.status})
+    else:
+        print(f"{record.run.id}  cancelled, it was {record.status}")
+
+
+async def _resume(deployment: Deployment, options: Any, wanted: _Wanted) -> int:
+    from remit.wiring.agent import open_agent  # noqa: PLC0415 - as above
+
+    run_id = await _known(deployment, wanted.run_id)
+    async with open_agent(deployment, options) as agent:
+        results: list[RunResult] = []
+
+        def told(result: RunResult) -> None:
+            results.append(result)
+            if not wanted.as_json:
+                _print(result)
+
+        resumer = Resumer(agent.runner, agent.remit, agent.journal, SystemClock())
+        if run_id is not None:
+            told(await agent.runner.resume(run_id))
+        elif wanted.all_ready:
+            await resumer.resume_ready(told)
+        else:
+            await resumer.watch(told)
+    if wanted.as_json:
+        print_json([_as_json(result) for result in results])
+    elif not results:
+        print("no run is ready")
+    if run_id is not None:
+        return exit_of(results[0].end)
+    return Exit.FAILED if any(one.end.status == "failed" for one in results) else Exit.DONE
+
+
+async def _known(deployment: Deployment, run_id: str | None) -> str | None:
+    if run_id is None:
+        return None
+    async with open_reader(deployment) as journal:
+        if journal is None:
+            raise RemitError("run.unknown", f"there is no journal in {deployment.home}")
+        return (await find_run(journal, run_id)).run.id
+
+
+async def _cancel(deployment: Deployment, run_id: str, who: Principal, reason: str) -> RunRecord:
+    async with open_writer(deployment) as journal:
+        record = await find_run(journal, run_id)
+        message = f"{who} cancelled it: {clean(reason, 500)}"
+        end = RunEnd(status="cancelled", code="run.cancelled", message=message)
+        at_us = SystemClock().now_us()
+        ending = RunEnding(end=end, audit=records.run_ended(record.run, end, at_us))
+        if not await journal.end_run(record.run.id, ending, at_us):
+            raise RemitError("run.not_running", f"the run is {record.status} already")
+    return record
+
+
+async def find_run(journal: JournalReads, run_id: str | None) -> RunRecord:
+    """The run of an id, of the beginning of one, or the newest. Raises: RemitError `run.unknown`."""
+    if run_id is not None and (found := await journal.run(run_id)) is not None:
+        return found
+    newest = await journal.runs(limit=1 if run_id is None else 1000)
+    matching = [record for record in newest if run_id is None or record.run.id.startswith(run_id)]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        raise RemitError(
+            "run.unknown", "there is no run yet" if run_id is None else f"there is no run {run_id!r}"
+        )
+    raise RemitError(
+        "run.unknown", f"{run_id!r} begins the ids of {len(matching)} runs", remedy="give more of it"
+    )
+
+
+def exit_of(end: RunEnd) -> int:
+    """The exit code of a run that ended so."""
+    return EXITS.get(end.status, CODES[end.code].exit if end.code else Exit.FAILED)
+
+
+def _print(result: RunResult) -> None:
+    end = result.end
+    print(f"{result.run.id}  {end.status} {end.code}".rstrip())
+    if end.answer or end.message:
+        print("\n".join(f"  {line}" for line in clean_text(end.answer or end.message).splitlines()))
+
+
+def _as_json(result: RunResult) -> dict[str, Any]:
+    end = result.end
+    return {
+        "run_id": result.run.id,
+        "status": end.status,
+        "answer": end.answer,
+        "error": {"code": end.code, "message": end.message} if end.code else None,
+        "steps": result.steps,
+        "attempts": result.attempts,
+    }

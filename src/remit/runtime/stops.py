@@ -1,0 +1,50 @@
+"""Ends runs from outside: those that somebody has ended in the journal, and those that are to be handed over.
+
+A run that is ended so ends at once, its tool too, and what was under way is on record.
+"""
+
+from __future__ import annotations
+
+from remit.governance.deadlines import Deadline
+from remit.ports.journal import Journal
+from remit.ports.services import Clock
+
+POLL_S = 0.2
+"""So long a run may go on after somebody in another process has cancelled it."""
+
+
+class Stops:
+    """The runs of one process that can be ended from outside."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._stops: dict[str, Deadline] = {}
+        self._due: set[Deadline] = set()
+        self.is_handing_over = False
+
+    def of(self, run_id: str) -> Deadline:
+        """A block of the run's: TimeoutError comes out of it where the run is to end, and `expired` is True."""
+        stop = self._stops[run_id] = Deadline(self._due)
+        return stop
+
+    def hand_over(self) -> None:
+        """End all runs where they are, so that they can go on in another process."""
+        self.is_handing_over = True
+        for stop in tuple(self._due):
+            _end(stop)
+
+    async def poll(self) -> None:
+        """End the runs that are no longer running, by the journal. Raises: RemitError `journal.unavailable`."""
+        self._stops = {run_id: stop for run_id, stop in self._stops.items() if stop in self._due}
+        if not self._stops:
+            return
+        statuses = await self._journal.statuses(tuple(self._stops))
+        for run_id, stop in self._stops.items():
+            if stop in self._due and statuses.get(run_id) == "cancelled":
+                _end(stop)
+
+
+def _end(stop: Deadline) -> None:
+    if not stop.expired:
+        stop.expire()
