@@ -5,6 +5,7 @@ The only module that imports the SDK (1 to 2 s); `AnthropicModel` imports it on 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anthropic
@@ -51,8 +52,9 @@ class AnthropicClient:
     async def count(self, body: dict[str, Any]) -> int | None:
         """The answer of POST /v1/messages/count_tokens; None where there is none, or none that can be."""
         try:
-            counted = await self._sdk.messages.count_tokens(**body, timeout=COUNT_TIMEOUT_S)
-        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError, TypeError):
+            async with asyncio.timeout(COUNT_TIMEOUT_S):  # the SDK's own is for each read, and a body may drip
+                counted = await self._sdk.messages.count_tokens(**body, timeout=COUNT_TIMEOUT_S)
+        except (anthropic.AnthropicError, httpx2.HTTPError, TimeoutError, ValueError, TypeError):
             return None  # it would have been of help, no more
         tokens: Any = getattr(counted, "input_tokens", None)
         return tokens if type(tokens) is int and 0 < tokens <= TOKENS_MAX else None
