@@ -52,7 +52,8 @@ class AnthropicClient:
     async def count(self, body: dict[str, Any]) -> int | None:
         """The answer of POST /v1/messages/count_tokens; None where there is none, or none that can be."""
         try:
-            async with asyncio.timeout(COUNT_TIMEOUT_S):  # the SDK's own is for each read, and a body may drip
+            # the SDK's own timeout is for each read, and a body may come drop by drop
+            async with asyncio.timeout(COUNT_TIMEOUT_S):
                 counted = await self._sdk.messages.count_tokens(**body, timeout=COUNT_TIMEOUT_S)
         except (anthropic.AnthropicError, httpx2.HTTPError, TimeoutError, ValueError, TypeError):
             return None  # it would have been of help, no more
