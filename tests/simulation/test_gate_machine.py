@@ -6,14 +6,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from tests.postgres_databases import Databases
 
+from remit.adapters.journal.postgres.connection import Address, PostgresSql
+from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
+from remit.ports.journal import Journal
+from remit.testing.fakes import FakeClock
 from remit.testing.gate_machine import GateMachine
-from remit.testing.gate_world import SqliteBackend, Store, empty_journal
+from remit.testing.gate_world import SqliteBackend, SqlWitness, Store, Witness, empty_journal
 
 LONG = os.environ.get("REMIT_SIMULATION") == "long"
 
@@ -46,3 +53,27 @@ def test_the_gate_keeps_its_invariants_on_sqlite(template: Path) -> None:
             return SqliteBackend(template)
 
     run_state_machine_as_test(OnSqlite, settings=profile(25, 25))
+
+
+class PostgresBackend:
+    """The store in a database of its own."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._stack = ExitStack()
+        self._url = self._stack.enter_context(databases.empty_journal())
+        looking: psycopg.Connection = self._stack.enter_context(Address.of(self._url).connect())
+        self.witness: Witness = SqlWitness(PostgresSql(looking))
+
+    def open(self, clock: FakeClock) -> Journal:
+        return PostgresJournal.open(PostgresOptions(url=self._url, clock=clock))
+
+    def remove(self) -> None:
+        self._stack.close()
+
+
+def test_the_gate_keeps_its_invariants_on_postgresql(postgres: Databases) -> None:
+    class OnPostgres(GateMachine):
+        def make_store(self) -> Store:
+            return PostgresBackend(postgres)
+
+    run_state_machine_as_test(OnPostgres, settings=profile(6, 25))

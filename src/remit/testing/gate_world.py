@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from remit.adapters.journal import schema
+from remit.adapters.journal.sql import Sql
 from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core import actions
 from remit.core.actions import Action, Place, Principal
@@ -117,11 +118,11 @@ class Witness(Protocol):
         ...
 
 
-class SqliteWitness:
-    """Looks through a read-only connection of its own."""
+class SqlWitness:
+    """Looks through a connection of its own."""
 
-    def __init__(self, path: Path) -> None:
-        self._sql = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    def __init__(self, sql: Sql) -> None:
+        self._sql = sql
 
     def call(self, action_id: str) -> tuple[str, str] | None:
         row = self._sql.execute(
@@ -151,9 +152,6 @@ class SqliteWitness:
     def used_approvals(self) -> frozenset[str]:
         rows = self._sql.execute("SELECT action_digest FROM approval WHERE used_at IS NOT NULL")
         return frozenset(digest for (digest,) in rows)
-
-    def close(self) -> None:
-        self._sql.close()
 
     def _count(self, where: str, digest: str) -> int:
         row = self._sql.execute(f"SELECT count(*) FROM audit WHERE {where}", (digest, "intent")).fetchone()
@@ -222,14 +220,14 @@ class SqliteBackend:
         self._folder = Path(tempfile.mkdtemp(prefix="remit-simulation-"))
         self._path = self._folder / "remit.db"
         shutil.copyfile(template, self._path)
-        self._witness = SqliteWitness(self._path)
-        self.witness: Witness = self._witness
+        self._looking = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+        self.witness: Witness = SqlWitness(self._looking)
 
     def open(self, clock: FakeClock) -> Journal:
         return SqliteJournal.open(self._path, clock)
 
     def remove(self) -> None:
-        self._witness.close()
+        self._looking.close()
         shutil.rmtree(self._folder)
 
 

@@ -395,3 +395,38 @@ async def test_every_commit_waits_for_the_disk_whatever_the_server_is_told(datab
     row = journal._writer._session.connection.execute("SHOW synchronous_commit").fetchone()
     assert row == ("on",)
     await journal.close()
+
+
+async def test_a_lock_that_nobody_frees_fails_the_batch_and_no_other(database: str) -> None:
+    """All who share the batch are told at once, rather than each after a wait of its own."""
+    journal = await running(database)
+    await journal.admit(admission_of("r.1.first", CLOCK, holds=(hold_of(100),), amount_nano_usd=1))
+    session = journal._writer._session
+    assert session is not None
+    session.connection.execute("SET lock_timeout = '50ms'")
+    with psycopg.connect(database) as holder:
+        holder.execute("SELECT * FROM remit.balance FOR UPDATE")
+        wanted = [
+            admission_of(f"r.1.{index}", CLOCK, holds=(hold_of(100),), amount_nano_usd=1)
+            for index in range(20)
+        ]
+        told = await asyncio.gather(*map(journal.admit, wanted), return_exceptions=True)
+        assert {getattr(one, "code", one) for one in told} == {"journal.unavailable"}
+        # it has waited once, and for a second time only if the batch was not handed over whole
+        assert session.batch <= 6
+    assert await journal.admit(wanted[0]) == Admitted()
+    assert len(await journal.calls("r")) == 2
+    await journal.close()
+
+
+async def test_an_operation_that_is_refused_refuses_no_other_of_its_batch(database: str) -> None:
+    journal = await running(database)
+    twice = StartRun(run=run_of("r"), audit=Z)
+    others = [
+        journal.record(Z),
+        journal.create_run(twice),
+        journal.create_run(StartRun(run=run_of("s"), audit=Z)),
+    ]
+    told = await asyncio.gather(*others, return_exceptions=True)
+    assert [type(one).__name__ for one in told] == ["NoneType", "RemitError", "NoneType"]
+    await journal.close()

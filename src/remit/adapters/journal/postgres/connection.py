@@ -33,7 +33,7 @@ _DEFAULTS: Mapping[str, str | int] = MappingProxyType(
 _SETTINGS = f"""
 SET search_path = {SCHEMA};
 SET statement_timeout = '10s';
-SET lock_timeout = '5s';
+SET lock_timeout = '8s';
 SET idle_in_transaction_session_timeout = '5s';
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """.encode()

@@ -29,9 +29,13 @@ from remit.ports.journal import Admitted, Completion, Settled
 _MISFITS = frozenset({"RM001", "23505"})
 # deadlocks, and rows that somebody else has inserted since: once more sees what they did
 _AGAIN = frozenset({"40001", "40P01", "23505"})
+# somebody holds a lock for too long: each by itself would wait as long
+_TOO_SLOW = frozenset({"55P03", "57014"})
 # the server or the connection goes away; an error without a state is the client's own
 _GIVEN_UP = "RM002"
 _GONE = ("08", "57P0", "25P03", _GIVEN_UP)
+# left by those who could not say good-bye
+_FORGET_WRITERS = "DELETE FROM writer WHERE at < now() - interval '30 days'"
 # The plans are made once, when the tables may still be empty: by index, as is right when they are large.
 _PLANS = """
 SET jit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off
@@ -62,6 +66,10 @@ class _ConnectionLost(Exception):
         self.asked = asked
 
 
+class _Unreached(RemitError):
+    """The database was not reached, or not again."""
+
+
 class PostgresWriter(CommitQueue):
     """Runs operations on one PostgreSQL database.
 
@@ -79,6 +87,7 @@ class PostgresWriter(CommitQueue):
         self._ending = threading.Event()
         self._is_down = False
         self._session: _Session | None = self._opened()
+        self._session.connection.execute(_FORGET_WRITERS)
         super().__init__()
 
     def _release(self) -> None:
@@ -111,14 +120,23 @@ class PostgresWriter(CommitQueue):
         """The results of jobs that are committed together; where one fails, each by itself."""
         try:
             return self._tried(jobs)
-        except RemitError as error:
+        except _Unreached as error:
             return [error] * len(jobs)
         except Exception as error:  # of one of them, and nothing was written
+            state = error.sqlstate if isinstance(error, psycopg.Error) else None
+            if state in _TOO_SLOW:
+                return [self._failed(error)] * len(jobs)
             if len(jobs) > 1:
                 return [result for job in jobs for result in self._done([job])]
-            if again and isinstance(error, psycopg.Error) and error.sqlstate in _AGAIN:
+            if again and state in _AGAIN:
                 return self._done(jobs, again=False)
-            return [unavailable(error)]
+            return [self._failed(error)]
+
+    def _failed(self, error: Exception) -> RemitError:
+        if not isinstance(error, psycopg.Error):
+            return unavailable(error)
+        message = "the journal could not be written"
+        return RemitError("journal.unavailable", message, cause=self._address.told(error))
 
     def _tried(self, jobs: list[Job]) -> list[Any]:
         """The results of jobs that were committed together, in one statement where they fit one."""
@@ -179,7 +197,7 @@ class PostgresWriter(CommitQueue):
                 stands, ended = self._became(session, lost)
                 if stands:
                     return ended if lost.results is None else lost.results
-        raise RemitError("journal.unavailable", "the connection to the database was lost again and again")
+        raise _Unreached("journal.unavailable", "the connection to the database was lost again and again")
 
     def _became(self, lost: _Session, cause: _ConnectionLost) -> tuple[bool, list[int]]:
         """Whether the last batch of a lost connection stands, and its answer. Nothing of it can follow later."""
@@ -189,14 +207,19 @@ class PostgresWriter(CommitQueue):
                 "DELETE FROM writer WHERE id = %s RETURNING batch, ended", (lost.id,)
             ).fetchone()
         except (RemitError, psycopg.Error) as error:
-            if not cause.asked:
-                raise unavailable(cause.error) from error
-            raise _unconfirmed(cause.error) from error
+            raise self._unknown(cause) from error
         if not cause.asked:
             return False, []
         if row is None:
-            raise _unconfirmed(cause.error)
+            raise self._unknown(cause)
         return row[0] == lost.batch, row[1]
+
+    def _unknown(self, lost: _ConnectionLost) -> RemitError:
+        cause = self._address.told(lost.error)
+        if not lost.asked:
+            return _Unreached("journal.unavailable", "the connection to the database was lost", cause=cause)
+        message = "the connection to the database was lost before it answered: what was asked may stand"
+        return _Unreached("journal.unconfirmed", message, cause=cause)
 
     def _opened(self) -> _Session:
         connection = self._address.connect()
@@ -223,7 +246,7 @@ class PostgresWriter(CommitQueue):
                 return self._session
         self._is_down = True
         cause = "" if failure is None else self._address.told(failure)
-        raise RemitError("journal.unavailable", "the database cannot be reached", cause=cause) from failure
+        raise _Unreached("journal.unavailable", "the database cannot be reached", cause=cause) from failure
 
 
 def _is_lost(session: _Session, error: psycopg.Error) -> bool:
@@ -241,8 +264,3 @@ def _settled(completions: list[Completion], ended: list[int]) -> list[Settled]:
         place += completion.ending is not None
         found.append(Settled(run_ended=completion.ending is not None and place in ended))
     return found
-
-
-def _unconfirmed(error: Exception) -> RemitError:
-    message = "the connection to the database was lost before it answered: what was asked may stand"
-    return RemitError("journal.unconfirmed", message, cause=" ".join(str(error).split()))
