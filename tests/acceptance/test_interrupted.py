@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -72,8 +72,10 @@ class Killed:
     next_run: Finished
 
 
-def _running(cli: Cli, task: str, config: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return cli.started("run", config, "--offline", "--json", "--task", task)
+def _running(
+    cli: Cli, task: str, config: Path, *more: str
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return cli.started("run", config, "--offline", "--json", "--task", task, *more)
 
 
 def _open_intent(cli: Cli, process: subprocess.Popen[bytes], call: str) -> Any:
@@ -171,46 +173,74 @@ def test_money_of_a_model_call_that_was_killed_is_presumed_spent(cli: Cli, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_a_run_that_is_asked_to_end_is_recorded_as_cancelled(
+def test_a_run_that_is_asked_to_end_twice_is_handed_over_and_goes_on(
     number: signal.Signals, cli: Cli, tmp_path: Path
 ) -> None:
-    config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
-    with _running(cli, "slow", config) as process:
+    scripts = SCRIPTS | {"slow": SCRIPTS["slow"].replace("after: 3600", "after: 3")}
+    config = agent_folder(tmp_path / "agent", scripts=scripts)
+    with _running(cli, "slow", config, "--grace", "3600") as process:
         _open_intent(cli, process, "2.m1")
-        began = time.monotonic()
+        process.send_signal(number)
+        assert process.stderr is not None
+        assert any(b"handed over" in line for line in process.stderr)
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=PATIENCE_S)
-    assert time.monotonic() - began < 5
-    assert process.returncode == 1
-    assert stdout == b""
-    assert b"cancelled" in stderr
-    assert b"Traceback" not in stderr
-    (run,) = cli.ask("runs", "list")
-    assert (run["status"], run["error"]["code"]) == ("cancelled", "run.cancelled")
+    assert process.returncode == 4, stderr
+    assert json.loads(stdout)["error"]["code"] == "run.handed_over"
     assert cli.ask("audit", "search", "--open") == []
-    (ended,) = cli.ask("audit", "search", "--kind", "run.ended")
-    assert ended["status"] == "cancelled"
+    resumed = cli.run("runs", "resume", "--all-ready", "--config", config, "--offline", "--json")
+    assert resumed.exit == 0, resumed.stderr
+    assert [(one["status"], one["answer"]) for one in resumed.json] == [("succeeded", "late")]
+    # the search was done once, and the model's first reply was not asked for again
+    (run,) = cli.ask("runs", "list")
+    calls = [(call["call"], call["state"]) for call in cli.ask("runs", "show", run["run_id"])["calls"]]
+    assert calls == [
+        ("1.m1", "done"),
+        ("1.t0", "done"),
+        ("2.m1", "failed"),
+        ("2.m2", "done"),
+        ("2.answer", "done"),
+    ]
 
 
-def test_a_mail_under_way_when_the_run_is_cancelled_is_unknown(
+def test_a_run_may_finish_within_the_grace_time(cli: Cli, tmp_path: Path) -> None:
+    scripts = SCRIPTS | {"slow": SCRIPTS["slow"].replace("after: 3600", "after: 1")}
+    config = agent_folder(tmp_path / "agent", scripts=scripts)
+    with _running(cli, "slow", config, "--grace", "3600") as process:
+        _open_intent(cli, process, "2.m1")
+        process.send_signal(signal.SIGTERM)
+        stdout, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, json.loads(stdout)["answer"]) == (0, "late")
+
+
+def test_a_mail_under_way_at_the_end_is_unknown_until_a_person_finds_out(
     cli: Cli, tmp_path: Path, silent: SilentServer
 ) -> None:
     cli.environment["REMIT_SMTP_URL"] = silent.url
+    scripts = SCRIPTS | {"mail": SCRIPTS["mail"].replace("say: sent", "say: 'told: {{ results[0] }}'")}
     # the thread that waits for the mail server cannot be interrupted: its timeout is what ends it
-    config = agent_folder(tmp_path / "agent", scripts=SCRIPTS, config=_WITH_SHORT_TOOLS)
-    with _running(cli, "mail", config) as process:
-        intent = _open_intent(cli, process, "1.t0")
+    config = agent_folder(tmp_path / "agent", scripts=scripts, config=_WITH_SHORT_TOOLS)
+    with _running(cli, "mail", config, "--grace", "0") as process:
+        _open_intent(cli, process, "1.t0")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
-    (outcome,) = [
-        record
-        for record in cli.ask("audit", "search", "--kind", "outcome")
-        if record["call"] == intent["call"]
-    ]
-    assert outcome["outcome"] == "unknown"
-    (run,) = cli.ask("runs", "list")
-    assert run["status"] == "cancelled"
+    assert process.returncode == 4
+    (unknown,) = cli.ask("effects", "list")
+    assert (unknown["tool"], unknown["state"]) == ("send_email", "unknown")
+    resume = ("runs", "resume", "--all-ready", "--config", config, "--offline", "--json")
+    assert cli.run(*resume).json == []  # nobody knows: it waits
+    found = cli.run("effects", "resolve", unknown["call_id"], "--happened", "--reason", "asked the server")
+    assert found.exit == 0, found.stderr
+    again = cli.run("effects", "resolve", unknown["call_id"], "--happened", "--reason", "asked the server")
+    assert (again.exit, "effect.settled" in again.stderr) == (2, True)
+    (resumed,) = cli.run(*resume).json
+    assert resumed["status"] == "succeeded"
+    assert "asked the server" in resumed["answer"]
+    assert "do not repeat it" in resumed["answer"]
+    (record,) = cli.ask("audit", "search", "--kind", "effect.resolved")
+    assert record["happened"] is True
+    intents = cli.ask("audit", "search", "--kind", "intent")
+    assert sum(one["resource"] == "tool:send_email" for one in intents) == 1
 
 
 def test_the_four_metrics_are_served_while_a_run_is_on(cli: Cli, tmp_path: Path) -> None:

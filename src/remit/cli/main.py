@@ -21,6 +21,8 @@ _COMMANDS = {
     "run": ("remit.cli.run", "Give an agent a task and watch it."),
     "runs": ("remit.cli.runs", "List runs, show one, let one go on, cancel one."),
     "approvals": ("remit.cli.approvals", "What waits for a person: list, show, approve, deny, edit."),
+    "effects": ("remit.cli.effects", "Effects whose outcome nobody knows: list, resolve."),
+    "agents": ("remit.cli.agents", "What each agent has under way; pause one everywhere, and resume it."),
     "trace": ("remit.cli.trace", "Draw a run: its attempts, calls, decisions, times and costs."),
     "costs": ("remit.cli.costs", "Say what was spent, on what, and what of it was wasted."),
     "alerts": (
@@ -28,7 +30,10 @@ _COMMANDS = {
         "List the thresholds of spending that were crossed; send what the webhook was not told.",
     ),
     "audit": ("remit.cli.audit", "Read the audit log: tail, search, open intents."),
-    "tools": ("remit.cli.tools", "List the tools there are, and what each declares."),
+    "tools": (
+        "remit.cli.tools",
+        "List the tools there are and what each declares; pause one, and resume it.",
+    ),
     "model-server": ("remit.cli.model_server", "Serve a scripted model on this machine."),
     "doctor": ("remit.cli.doctor", "Check this machine and this home, and say what to mend."),
 }

@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import orjson
 
-from remit.cli.asynchronous import run_async
+from remit.cli.asynchronous import Drain, grace_option, run_async
 from remit.cli.audit import audit_lines
 from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json
 from remit.cli.people import person
@@ -63,6 +63,7 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
 @click.option(
     "--report", is_flag=True, help="Afterwards show the trace, the audit records and what to try next."
 )
+@grace_option
 @json_option
 @click.pass_obj
 def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
@@ -88,7 +89,16 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
         watch=watch,
     )
     show = _Show(as_json=as_json, report=report, stream=watch if given["stream"] else None)
-    sys.exit(run_async(_run(deployment, options, (task, attachments), show)))
+    drain = Drain(given["grace_s"])
+    sys.exit(run_async(_run(deployment, options, _Task(task, attachments, drain), show), drain))
+
+
+class _Task(NamedTuple):
+    """What is to be done, what is attached to it, and what signals do to it."""
+
+    text: str
+    attachments: Sequence[Attachment]
+    drain: Drain
 
 
 class _Show:
@@ -100,10 +110,7 @@ class _Show:
         self.stream = stream
 
 
-async def _run(
-    deployment: Deployment, options: AgentOptions, task: tuple[str, Sequence[Attachment]], show: _Show
-) -> int:
-    """`task` is its text, and what is attached."""
+async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show: _Show) -> int:
     if options.offline:
         _say("offline: the scripted model server answers, not a real model (set ANTHROPIC_API_KEY for one)")
     async with open_agent(deployment, options) as agent:
@@ -113,9 +120,8 @@ async def _run(
             _say(
                 f"{len(agent.interrupted)} run(s) of a process that died were ended: remit audit search --open"
             )
-        text, attachments = task
-        who = person()
-        result = await agent.runner.run(text, who, show.stream, attachments)
+        task.drain.opened(agent.runner.hand_over)
+        result = await agent.runner.run(task.text, person(), show.stream, task.attachments)
         record = await agent.journal.run(result.run.id)
         if record is None:
             raise RemitError("journal.unavailable", "the run is not in the journal")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from remit.cli.asynchronous import run_async
+from remit.cli.asynchronous import Drain, grace_option, run_async
 from remit.cli.output import clean, clean_text, json_option, print_json
 from remit.cli.people import as_option, person, reason_option
 from remit.cli.watch import Watch
@@ -36,6 +36,7 @@ class _Wanted:
     all_ready: bool
     watch: bool
     as_json: bool
+    drain: Drain
 
 
 @click.command(
@@ -58,6 +59,7 @@ class _Wanted:
 @click.option("--model", help="As it was given to `remit run`.")
 @click.option("--answer-schema", type=click.Path(path_type=Path), help="As it was given to `remit run`.")
 @click.option("--offline", is_flag=True, help="Let the scripted model server answer.")
+@grace_option
 @json_option
 @click.pass_obj
 def resume(home: Path, /, **given: Any) -> None:
@@ -70,6 +72,7 @@ def resume(home: Path, /, **given: Any) -> None:
         all_ready=given["all_ready"],
         watch=given["watch"],
         as_json=given["as_json"],
+        drain=Drain(given["grace_s"]),
     )
     if (wanted.run_id is not None) + wanted.all_ready + wanted.watch != 1:
         raise RemitError("usage.invalid", "say which: RUN, --all-ready or --watch")
@@ -86,7 +89,7 @@ def resume(home: Path, /, **given: Any) -> None:
         offline=given["offline"],
         watch=None if wanted.as_json else Watch(),
     )
-    sys.exit(run_async(_resume(deployment, options, wanted)))
+    sys.exit(run_async(_resume(deployment, options, wanted), wanted.drain))
 
 
 @click.command("cancel", epilog="\b\nExamples:\n  remit runs cancel 01m8... --reason 'wrong customer'\n")
@@ -118,6 +121,7 @@ async def _resume(deployment: Deployment, options: Any, wanted: _Wanted) -> int:
                 _print(result)
 
         resumer = Resumer(agent.runner, agent.remit, agent.journal, SystemClock())
+        wanted.drain.opened(agent.runner.hand_over, resumer.stop)
         if run_id is not None:
             told(await agent.runner.resume(run_id))
         elif wanted.all_ready:

@@ -20,6 +20,7 @@ AuditKind: TypeAlias = Literal[
     "refusal",
     "approval.requested",
     "approval.decided",
+    "effect.resolved",  # a person has found whether an effect happened that nobody knew of
     "alert",
     "overrun",  # a call cost more than was held for it
     "control",  # something was paused or resumed
@@ -34,6 +35,7 @@ AUDIT_KINDS: tuple[AuditKind, ...] = (
     "refusal",
     "approval.requested",
     "approval.decided",
+    "effect.resolved",
     "alert",
     "overrun",
     "control",

@@ -81,6 +81,11 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "effect.unknown": _kind(
             500, Exit.SUSPENDED, "find out whether it happened; it is never repeated by itself"
         ),
+        "effect.happened": _kind(409, Exit.FAILED, "do not repeat it: it took effect"),
+        "effect.not_happened": _kind(
+            500, Exit.FAILED, "make the call again if it is still wanted", retryable=True
+        ),
+        "effect.settled": _kind(409, Exit.USAGE, "list what nobody knows with `remit effects list`"),
         "effect.cancelled": _kind(499, Exit.FAILED, "start the run again if it is still wanted"),
         # runs
         "run.unknown": _kind(404, Exit.USAGE, "list the runs with `remit runs list`"),

@@ -31,6 +31,11 @@ class Resumer:
         self._journal = journal
         self._clock = clock
         self._under_way: set[str] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begin no further run."""
+        self._stopping = True
 
     async def resume_ready(self, told: Resumed) -> int:
         """Resume what is ready now, side by side, to its end; how many runs that were.
@@ -38,15 +43,15 @@ class Resumer:
         Raises: RemitError `journal.unavailable`.
         """
         count = 0
-        while ready := await self._ready():
+        while not self._stopping and (ready := await self._ready()):
             count += len(ready)
             await asyncio.gather(*(self._resume(run_id, told) for run_id in ready))
         return count
 
     async def watch(self, told: Resumed) -> None:
-        """Resume what becomes ready, until this is cancelled; what is under way is then handed over."""
+        """Resume what becomes ready, until `stop`; then what is under way is waited for."""
         async with asyncio.TaskGroup() as group:
-            while True:
+            while not self._stopping:
                 try:
                     for run_id in await self._ready():
                         group.create_task(self._resume(run_id, told))
