@@ -190,9 +190,8 @@ class Runner:
 
     async def _take_slot(self, run: Run) -> RunEnd | None:
         """None once the run is running; how it ends where it did not come to that."""
-        stop = self._stops.of(run.id)
         try:
-            with stop:
+            with self._stops.of(run.id):
                 return None if await self._slot(run) else self._no_slot()
         except TimeoutError:
             return self._stopped()
@@ -281,9 +280,9 @@ class Runner:
     async def _attempts(self, governed: GovernedRun, loop: AgentLoop) -> tuple[RunEnd, int]:
         """How the run ended, and after how many attempts."""
         run = governed.run
-        stop = self._stops.of(run.id)
+        stop = None
         try:
-            with stop:
+            with self._stops.of(run.id) as stop:
                 async with asyncio.timeout(self._left_s(run)):
                     while True:
                         governed = replace(governed, on_text=loop.streaming.text_sink(governed.attempt))
@@ -294,7 +293,7 @@ class Runner:
                         await self._clock.sleep(ended.wait_s)
                         governed = replace(governed, attempt=governed.attempt + 1)
         except TimeoutError:
-            if stop.expired:
+            if stop is not None and stop.expired:
                 return self._stopped(), governed.attempt
             message = f"the run took longer than {self._rules.remit.run_timeout_s:g} s"
             return RunEnd(status="timed_out", code="run.timed_out", message=message), governed.attempt

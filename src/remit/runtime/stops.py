@@ -5,6 +5,10 @@ A run that is ended so ends at once, its tool too, and what was under way is on 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from remit.governance.deadlines import Deadline
 from remit.ports.journal import Journal
 from remit.ports.services import Clock
@@ -23,28 +27,33 @@ class Stops:
         self._due: set[Deadline] = set()
         self.is_handing_over = False
 
-    def of(self, run_id: str) -> Deadline:
+    @contextmanager
+    def of(self, run_id: str) -> Iterator[Deadline]:
         """A block of the run's: TimeoutError comes out of it where the run is to end, and `expired` is True."""
         stop = self._stops[run_id] = Deadline(self._due)
-        return stop
+        try:
+            with stop:
+                if self.is_handing_over:  # it was between two blocks when the others were ended
+                    asyncio.get_running_loop().call_soon(self._end, stop)
+                yield stop
+        finally:
+            del self._stops[run_id]
 
     def hand_over(self) -> None:
         """End all runs where they are, so that they can go on in another process."""
         self.is_handing_over = True
-        for stop in tuple(self._due):
-            _end(stop)
+        for stop in tuple(self._stops.values()):
+            self._end(stop)
 
     async def poll(self) -> None:
         """End the runs that are no longer running, by the journal. Raises: RemitError `journal.unavailable`."""
-        self._stops = {run_id: stop for run_id, stop in self._stops.items() if stop in self._due}
         if not self._stops:
             return
         statuses = await self._journal.statuses(tuple(self._stops))
-        for run_id, stop in self._stops.items():
-            if stop in self._due and statuses.get(run_id) == "cancelled":
-                _end(stop)
+        for run_id, stop in tuple(self._stops.items()):
+            if statuses.get(run_id) == "cancelled":
+                self._end(stop)
 
-
-def _end(stop: Deadline) -> None:
-    if not stop.expired:
-        stop.expire()
+    def _end(self, stop: Deadline) -> None:
+        if stop in self._due and not stop.expired:
+            stop.expire()
