@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from acceptance_cli import Cli, agent_folder, changed
+from tests.unit.webhooks.webhook_receiver import environment_of, receiving
 
 OUTSIDE = """  approvals:
     - tool: send_email
@@ -202,3 +205,16 @@ def test_a_quorum_is_of_different_people_who_have_a_role(tmp_path: Path) -> None
     assert approve("bob", "intern,lead").exit == 0
     assert scene.resume(run_id).exit == 0
     assert len(scene.sent()) == 1
+
+
+async def test_a_request_tells_the_webhook_once_and_nothing_of_the_arguments(tmp_path: Path) -> None:
+    async with receiving() as receiver:
+        scene = Scene(tmp_path)
+        scene.cli.environment.update(environment_of(receiver))
+        run_id, approval_id = await asyncio.to_thread(scene.ask)
+        resumed = await asyncio.to_thread(scene.resume, run_id)  # it asks again, under the same approval
+        assert resumed.exit == 4
+        (post,) = receiver.posts
+    said = json.loads(post.body)
+    assert (said["type"], said["data"]["approval"]) == ("approval.requested", approval_id)
+    assert b"elsewhere" not in post.body

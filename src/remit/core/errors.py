@@ -56,7 +56,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "steps.exhausted": _kind(403, Exit.REFUSED, "raise max_steps, or split the task"),
         "agent.paused": _kind(403, Exit.REFUSED, "resume the agent or the tool when it is safe"),
         "run.not_running": _kind(409, Exit.REFUSED, "start a new run"),
-        "approval.required": _kind(403, Exit.SUSPENDED, "have a person decide the approval"),
+        "approval.required": _kind(403, Exit.SUSPENDED, "have a person decide it: `remit approvals list`"),
         "approval.denied": _kind(403, Exit.REFUSED, "do without the action; a person has denied it"),
         "approval.unknown": _kind(404, Exit.USAGE, "list what waits with `remit approvals list`"),
         "approval.not_permitted": _kind(403, Exit.REFUSED, "have somebody decide who may"),
@@ -79,7 +79,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "model.no_provider": _kind(500, Exit.USAGE, "name a model of a provider that this version speaks"),
         "answer.invalid": _kind(502, Exit.FAILED, "use a model that keeps to answer_schema, or simplify it"),
         "effect.unknown": _kind(
-            500, Exit.SUSPENDED, "find out whether it happened; it is never repeated by itself"
+            500, Exit.SUSPENDED, "find out whether it happened, and say so: `remit effects list`"
         ),
         "effect.happened": _kind(409, Exit.FAILED, "do not repeat it: it took effect"),
         "effect.not_happened": _kind(
