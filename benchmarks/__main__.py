@@ -61,7 +61,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="two minutes instead of ten, and rougher figures"
+        "--quick", action="store_true", help="a few minutes instead of thirty, and rougher figures"
     )
     parser.add_argument("--only", action="append", choices=list(TOPICS), help="this topic (may be repeated)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
