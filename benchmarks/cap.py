@@ -26,7 +26,7 @@ from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed
-from remit.ports.journal import StartRun
+from remit.ports.runs import StartRun
 from remit.ports.services import TextSink
 from remit.testing.fakes import FakeClock, FunctionTools, NoTelemetry
 

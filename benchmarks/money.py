@@ -19,7 +19,8 @@ from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core.actions import Principal, TaskSource
 from remit.core.messages import Usage
 from remit.core.runs import Run
-from remit.ports.journal import Admission, Admitted, Completion, Hold, Journal, StartRun, Window
+from remit.ports.journal import Admission, Admitted, Completion, Hold, Journal, Window
+from remit.ports.runs import StartRun
 from remit.runtime.clock import SystemClock
 
 CONCURRENT = 64

@@ -25,7 +25,7 @@ from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, Model
-from remit.ports.journal import StartRun
+from remit.ports.runs import StartRun
 from remit.ports.services import Telemetry
 from remit.runtime.clock import SystemClock
 from remit.runtime.runner import Runner

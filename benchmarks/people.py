@@ -26,7 +26,7 @@ from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit, parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext
-from remit.ports.journal import RunEnding
+from remit.ports.runs import RunEnding
 from remit.ports.services import TextSink
 from remit.runtime.clock import SystemClock
 from remit.runtime.resumer import Resumer
@@ -211,7 +211,7 @@ async def _cancel(world: _World) -> float:
     end = RunEnd(status="cancelled", code="run.cancelled", message="m")
     at_us = SystemClock().now_us()
     ending = RunEnding(end=end, audit=records.run_ended(record.run, end, at_us))
-    await world.other.end_run(record.run.id, ending, at_us)
+    await world.other.cancel_run(record.run.id, ending, at_us)
     began = time.perf_counter()
     await running
     watching.cancel()

@@ -21,7 +21,8 @@ from benchmarks.figures import Measure, Options, Samples, percentile
 from benchmarks.money import RECORD, RUN, SCOPES, pair_of
 from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.adapters.journal.writer import CommitQueue, Job
-from remit.ports.journal import StartRun, Window
+from remit.ports.journal import Window
+from remit.ports.runs import StartRun
 from remit.testing.postgres_server import PostgresServer, postgres_server
 
 EFFECT_S = 0.002

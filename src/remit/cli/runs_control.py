@@ -18,7 +18,8 @@ from remit.core.actions import Principal
 from remit.core.errors import CODES, Exit, RemitError
 from remit.core.runs import RunEnd, RunRecord
 from remit.governance import records
-from remit.ports.journal import JournalReads, RunEnding
+from remit.ports.journal import JournalReads
+from remit.ports.runs import RunEnding
 from remit.runtime.clock import SystemClock
 from remit.runtime.resumer import Resumer
 from remit.runtime.runner import RunResult
@@ -153,7 +154,7 @@ async def _cancel(deployment: Deployment, run_id: str, who: Principal, reason: s
         end = RunEnd(status="cancelled", code="run.cancelled", message=message)
         at_us = SystemClock().now_us()
         ending = RunEnding(end=end, audit=records.run_ended(record.run, end, at_us))
-        if not await journal.end_run(record.run.id, ending, at_us):
+        if not await journal.cancel_run(record.run.id, ending, at_us):
             raise RemitError("run.not_running", f"the run is {record.status} already")
     return record
 

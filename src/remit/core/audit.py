@@ -13,6 +13,7 @@ from remit.core import canonical
 
 AuditKind: TypeAlias = Literal[
     "run.created",
+    "run.taken",  # a worker begins a run that another process created or left
     "run.ended",
     "count",  # a provider is asked how many tokens a permitted call has
     "intent",  # an effect was admitted and is about to happen
@@ -28,6 +29,7 @@ AuditKind: TypeAlias = Literal[
 ]
 AUDIT_KINDS: tuple[AuditKind, ...] = (
     "run.created",
+    "run.taken",
     "run.ended",
     "count",
     "intent",

@@ -68,6 +68,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         ),
         "tool.result_invalid": _kind(502, Exit.FAILED, "make the tool return plain JSON"),
         "model.failed": _kind(502, Exit.FAILED, "look at the provider's error"),
+        "queue.full": _kind(429, Exit.FAILED, "try again later, or start more workers", retryable=True),
         "dispatch.unavailable": _kind(
             503, Exit.FAILED, "look whether the queue's database is up, then try again", retryable=True
         ),

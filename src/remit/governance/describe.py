@@ -72,6 +72,9 @@ def _caps(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
             "cost_controls.alert_on_threshold",
         ),
         _say(remit, "must", f"have at most {remit.max_concurrent_runs} runs at once", "max_concurrent_runs"),
+        _say(
+            remit, "must", f"have at most {remit.max_queued_runs} runs of a tenant queued", "max_queued_runs"
+        ),
         _say(remit, "must", f"end a run after {remit.max_steps} model calls", "max_steps"),
         _say(remit, "must", f"end a run after {remit.run_timeout_s:g} s", "timeouts.run_s"),
         _say(

@@ -35,10 +35,10 @@ from remit.ports.journal import (
     Journal,
     Misfit,
     Recorded,
-    RunEnding,
     Settled,
     Window,
 )
+from remit.ports.runs import RunEnding
 from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, TextSink, ThresholdCrossed
 
 
@@ -94,7 +94,8 @@ class Gate:
 
     async def perform(self, action: Action, governed: GovernedRun) -> Outcome:
         """Decide, record, do and record `action`; say what became of it. Raises only cancellation."""
-        if governed.history is not None and (known := governed.history.outcome_of(action)) is not None:
+        past = governed.history
+        if past is not None and (known := past.outcome_of(action, governed.rules.tools)) is not None:
             return known  # it was told when it came about
         started_us = self._clock.now_us()
         began_ns = self._clock.monotonic_ns()
@@ -218,6 +219,7 @@ class Gate:
             intent=records.intent(run, action, decision, amount, at_us),
             content=action.content,
             expires_at_us=at_us + int((decision.constraints.timeout_s + LEASE_GRACE_S) * 1_000_000),
+            again=governed.history is not None and action.id in governed.history.open,
         )
 
     async def _lowered(

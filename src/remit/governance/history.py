@@ -14,6 +14,7 @@ import orjson
 from remit.core.actions import Action, ToolCall
 from remit.core.decisions import Decision
 from remit.core.outcomes import Outcome, Refused, Unknown
+from remit.core.tools import ToolSpec
 from remit.governance import denials
 from remit.ports.journal import CallRecord
 
@@ -22,7 +23,8 @@ from remit.ports.journal import CallRecord
 class History:
     """The calls of a run as the journal has them.
 
-    `replies`: attempt and model of the reply of each step. `attempt`: of the next model call that is new.
+    `replies`: attempt and model of the reply of each step. `attempt`: of the next model call that is new. `begun`,
+    `open`: all else, tools and the answer; the open have no outcome.
     """
 
     replies: Mapping[int, tuple[int, str]]
@@ -31,13 +33,13 @@ class History:
     open: frozenset[str]
     refused: Mapping[str, Decision]
 
-    def outcome_of(self, action: Action) -> Outcome | None:
+    def outcome_of(self, action: Action, tools: Mapping[str, ToolSpec]) -> Outcome | None:
         """The outcome of a tool call that no admission may have any more; None where the journal is to say."""
         if not isinstance(action, ToolCall):
             return None
         if action.id in self.refused and action.id not in self.begun:
             return Refused(decision=self.refused[action.id])
-        if action.id in self.open:
+        if action.id in self.open and not may_be_repeated(tools.get(action.resource)):
             return Unknown(action_id=action.id, reason="it was begun, and its outcome is not on record")
         if action.id not in self.begun and action.place.step + 1 in self.replies:
             reason = "the model went on from this call, and what became of it is not on record"
@@ -55,7 +57,7 @@ def history_of(calls: Sequence[CallRecord], refusals: Mapping[str, bytes]) -> Hi
             attempt = tried if call.state == "done" else tried + 1
             if call.state == "done":
                 replies[step] = (tried, call.resource)
-    tools = [call for call in calls if call.kind == "tool"]
+    tools = [call for call in calls if call.kind != "model"]
     return History(
         replies=replies,
         attempt=attempt,
@@ -63,6 +65,11 @@ def history_of(calls: Sequence[CallRecord], refusals: Mapping[str, bytes]) -> Hi
         open=frozenset(call.action_id for call in tools if call.state == "started"),
         refused={action_id: decision_from(body) for action_id, body in refusals.items()},
     )
+
+
+def may_be_repeated(tool: ToolSpec | None) -> bool:
+    """Whether a call that was begun, and of which nobody knows the outcome, may simply be made again."""
+    return tool is not None and (tool.effect != "write" or tool.idempotency == "idempotent")
 
 
 def is_kept(action: Action, decision: Decision) -> bool:

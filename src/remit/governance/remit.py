@@ -72,6 +72,7 @@ class Remit:
     instructions: str
     max_retries: int
     max_concurrent_runs: int
+    max_queued_runs: int
     max_steps: int
     max_output_tokens: int
     result_bytes_max: int
@@ -174,6 +175,7 @@ class _Compiler:
             instructions=agent.instructions or f"You are {agent.name}. Use the tools; answer plainly.",
             max_retries=agent.max_retries,
             max_concurrent_runs=agent.max_concurrent_runs,
+            max_queued_runs=agent.max_queued_runs,
             max_steps=agent.max_steps,
             max_output_tokens=agent.max_output_tokens,
             result_bytes_max=agent.max_result_bytes,

@@ -152,6 +152,7 @@ class Agent(Section):
         default=3, ge=0, le=10, description="Attempts after the first, 1, 2, 4 ... s apart."
     )
     max_concurrent_runs: int = Field(default=10, ge=1, le=100_000)
+    max_queued_runs: int = Field(default=1_000, ge=0, le=1_000_000)
     max_steps: int = Field(default=50, ge=1, le=10_000, description="The most model calls of a run.")
     max_output_tokens: int = Field(default=4096, ge=1, le=1_000_000, description="Of one model call.")
     max_result_bytes: int = Field(

@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 from remit.core.approvals import Approval, Vote
 from remit.core.audit import AuditKind
 from remit.core.controls import AgentLoad, Control
-from remit.core.messages import Attachment, Usage
+from remit.core.messages import Usage
 from remit.core.money import usd_text
 from remit.core.outbox import BUDGET_ALERTS, Delivery, OutboxMessage, message_of
 from remit.core.outcomes import OutcomeState
-from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
+from remit.ports.runs import RunCommits, RunEnding, RunReads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,8 @@ class Admission(NamedTuple):
     `control_scopes`: none of them may be paused. `approval_id`: an approval of exactly this digest under
     this remit, to be used up. `intent`: the audit record of the admission. `content`: the digest of what is
     asked, whatever its place, so that repeated calls are found. `expires_at_us`: when nobody can still expect
-    an outcome, and the money held counts as spent.
+    an outcome, and the money held counts as spent. `again`: what was begun and has no outcome is begun again, because it
+    may be; what it took is taken already.
     """
 
     action_id: str
@@ -79,6 +80,7 @@ class Admission(NamedTuple):
     intent: bytes
     content: str
     expires_at_us: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +114,6 @@ class Recorded:
     result: bytes
     usage: Usage
     cost_nano_usd: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnding:
-    """How a run ends or why it waits, and the audit record of it."""
-
-    end: RunEnd
-    audit: bytes
 
 
 class Completion(NamedTuple):
@@ -175,15 +169,6 @@ class Settled(NamedTuple):
 
     alerts: tuple[Alert, ...] = ()
     run_ended: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartRun:
-    """Create `run` as queued. `audit`: the record run.created. `attachments`: kept, so that the run can go on."""
-
-    run: Run
-    audit: bytes
-    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,11 +254,9 @@ class CostRow:
     assumed_calls: int
 
 
-class JournalReads(Protocol):
+class JournalReads(RunReads, Protocol):
     """What can be read from a journal, also while another process writes it."""
 
-    async def run(self, run_id: str) -> RunRecord | None: ...
-    async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]: ...
     async def calls(self, run_id: str) -> Sequence[CallRecord]: ...
     async def unresolved(self, limit: int = 100) -> Sequence[CallRecord]:
         """The calls of which nobody knows whether they happened: unknown, or begun by a run that is not running."""
@@ -285,16 +268,10 @@ class JournalReads(Protocol):
         """The newest, newest first; where a time is given, those that can be decided then."""
         ...
 
-    async def ready_runs(self, agent: str, remit_digest: str, at_us: int, limit: int = 100) -> Sequence[str]:
-        """The suspended runs of an agent, under a remit, that may go on: nobody has to decide anything any more."""
-        ...
-
-    async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]: ...
     async def refusals(self, run_id: str) -> Mapping[str, bytes]:
         """What `refuse` kept of the run's calls, by action id."""
         ...
 
-    async def attachments(self, run_id: str) -> Sequence[Attachment]: ...
     async def controls(self) -> Sequence[Control]: ...
     async def agents(self) -> Sequence[AgentLoad]: ...
     async def audit(self, query: AuditQuery) -> Sequence[AuditEntry]: ...
@@ -303,7 +280,7 @@ class JournalReads(Protocol):
     async def outbox(self, limit: int = 100) -> Sequence[OutboxMessage]: ...
 
 
-class Journal(JournalReads, Protocol):
+class Journal(JournalReads, RunCommits, Protocol):
     """The decision's memory. One implementation is chosen for a deployment; none keeps state elsewhere."""
 
     # the two commits of an effect
@@ -321,33 +298,6 @@ class Journal(JournalReads, Protocol):
         """Give an unresolved call the outcome that a person has found; False where it is not unresolved.
 
         `completion.outcome` is the audit record of it. What an unknown call cost stays as it was recorded.
-        """
-        ...
-
-    # runs
-    def create_run(self, start: StartRun) -> Future[None]: ...
-    def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
-        """Move a queued (or suspended) run to running unless the agent has that many running already.
-
-        The deadline of a run that was suspended moves by the time that it was.
-        """
-        ...
-
-    def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
-        """Move a run to `ending.end.status` if that is a legal transition; False where it is not."""
-        ...
-
-    def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
-        """End the runs that a dead process left running or queued; money held for their calls is presumed spent.
-
-        Dead is who holds no lease: each process that is alone with its journal needs none.
-        """
-        ...
-
-    def hold_lease(self, lease_us: int) -> Future[bool]:
-        """Have this process count as alive for `lease_us` from now.
-
-        False where it had been silent for longer than its lease, so that its runs may have been ended.
         """
         ...
 

@@ -63,10 +63,10 @@ class Resumer:
     async def _ready(self) -> list[str]:
         limit = self._remit.max_concurrent_runs
         ready = await self._journal.ready_runs(
-            self._remit.agent, self._remit.digest, self._clock.now_us(), limit
+            self._remit.agent, self._remit.digest, self._clock.now_us(), limit=limit
         )
         room = max(limit - len(self._under_way), 0)
-        found = [run_id for run_id in ready if run_id not in self._under_way][:room]
+        found = [one.run_id for one in ready if one.run_id not in self._under_way][:room]
         self._under_way.update(found)
         return found
 

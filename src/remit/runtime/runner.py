@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from remit.core import audit, canonical, ids, uploads
-from remit.core.actions import Principal, TaskSource
+from remit.core import audit
+from remit.core.actions import Principal
 from remit.core.errors import RemitError
 from remit.core.messages import Attachment, Usage
 from remit.core.runs import Run, RunEnd
@@ -20,8 +20,9 @@ from remit.governance.gate import Gate, GateServices, GovernedRun
 from remit.governance.history import History, history_of
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
-from remit.ports.journal import RunEnding, StartRun
+from remit.ports.runs import RunEnding
 from remit.ports.services import AttemptEnded, RunStarted, RunStopped, Stream
+from remit.runtime import intake
 from remit.runtime.context import Conversation
 from remit.runtime.health import Health
 from remit.runtime.loop import AgentLoop, AttemptFailed
@@ -29,11 +30,11 @@ from remit.runtime.stops import POLL_S as STOP_POLL_S
 from remit.runtime.stops import Stops
 from remit.runtime.streaming import Streaming
 
-TASK_BYTES_MAX = 256 * 1024
 _BACKOFF_MAX_S = 60.0
 _SLOT_POLL_MAX_S = 1.0
 _CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
 _HANDED_OVER = RunEnd(status="suspended", code="run.handed_over", message="its process was asked to end")
+_TAKEN = RunEnd(status="suspended", code="run.handed_over", message="another worker has it by now")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +96,9 @@ class Runner:
 
         Raises: RemitError `value.invalid`, `value.too_large` (nothing was begun), `journal.unavailable`.
         """
-        run = self._new_run(text, principal)
+        run = intake.new_run(self._rules.remit, text, principal, self._clock)
         try:
-            await self._create(run, attachments)
+            await self._journal.create_run(intake.start_of(run, attachments))
             end = await self._take_slot(run)
             if end is not None:
                 await self._end(run, end)
@@ -111,12 +112,10 @@ class Runner:
                 await self._end(run, _CANCELLED)
             raise
 
-    async def _create(self, run: Run, attachments: Sequence[Attachment]) -> None:
-        record = records.run_created(run, run.created_at_us, uploads.digests(attachments))
-        await self._journal.create_run(StartRun(run=run, audit=record, attachments=tuple(attachments)))
-
     async def resume(self, run_id: str, stream: Stream | None = None) -> RunResult:
-        """Go on with a suspended run where it stopped: what is on record is neither decided nor done again.
+        """Begin a run that no process attends, or go on with one where it stopped.
+
+        What is on record is neither decided nor done again.
 
         Raises: RemitError `run.unknown`, `run.not_running`, `remit.changed`, `run.no_slot`, `journal.unavailable`.
         """
@@ -156,7 +155,7 @@ class Runner:
         if record is None:
             raise RemitError("run.unknown", f"there is no run {run_id}")
         run = record.run
-        if record.status != "suspended":
+        if record.status not in ("suspended", "queued"):
             raise RemitError("run.not_running", f"the run is {record.status}, it does not wait")
         if (run.agent, run.remit_digest) != (remit.agent, remit.digest):
             began, now = f"{run.agent} {run.remit_digest[:12]}", f"{remit.agent} {remit.digest[:12]}"
@@ -164,29 +163,6 @@ class Runner:
                 "remit.changed", f"the run began under another remit: {began}, and this is {now}"
             )
         return run
-
-    def _new_run(self, text: str, principal: Principal) -> Run:
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            raise RemitError("value.invalid", "the task holds a lone surrogate") from error
-        if len(data) > TASK_BYTES_MAX:
-            raise RemitError("value.too_large", f"the task is longer than {TASK_BYTES_MAX} bytes")
-        if not text.strip():
-            raise RemitError("usage.invalid", "the task is empty", remedy="say what is to be done")
-        now_us = self._clock.now_us()
-        run_id = ids.time_ordered(now_us, self._clock.entropy(10))
-        remit = self._rules.remit
-        return Run(
-            id=run_id,
-            tenant=principal.tenant,
-            agent=remit.agent,
-            remit_digest=remit.digest,
-            task=TaskSource(principal=principal, text=text, digest=canonical.digest(data)),
-            trace_id=ids.trace_id(run_id),
-            created_at_us=now_us,
-            deadline_us=now_us + int(remit.run_timeout_s * 1_000_000),
-        )
 
     async def _take_slot(self, run: Run) -> RunEnd | None:
         """None once the run is running; how it ends where it did not come to that."""
@@ -253,7 +229,8 @@ class Runner:
         end = _CANCELLED
         try:
             end, attempts = await self._attempts(governed, loop)
-            await self._end(run, end)
+            if end.status != "succeeded" or history is not None:
+                await self._end(run, end)  # else the commit of its answer did
             end = await self._recorded(run, end)
         finally:
             duration_us = (self._clock.monotonic_ns() - began_ns) // 1000
@@ -350,19 +327,19 @@ class Runner:
         return min(2.0 ** (attempt - 1), _BACKOFF_MAX_S) * (1 + jitter)
 
     async def _end(self, run: Run, end: RunEnd) -> None:
-        """Record how the run ended, unless the commit of its answer did."""
-        if end.status == "succeeded":
-            return
+        """Record how the run ended, if it has not ended and is this worker's."""
         at_us = self._clock.now_us()
         ending = RunEnding(end=end, audit=records.run_ended(run, end, at_us))
         await self._journal.end_run(run.id, ending, at_us)
 
     async def _recorded(self, run: Run, end: RunEnd) -> RunEnd:
-        """The end on record: who cancelled a run from outside has said why."""
+        """The end on record: who cancelled a run from outside has said why; and who lost a run has not ended it."""
         if end.status != "cancelled":
             return end
         record = await self._journal.run(run.id)
-        return end if record is None or record.end is None else record.end
+        if record is None or record.status == "cancelled":
+            return end if record is None or record.end is None else record.end
+        return _TAKEN
 
 
 def _unbegun(run: Run, end: RunEnd) -> RunResult:

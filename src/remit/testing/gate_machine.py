@@ -22,7 +22,8 @@ from remit.core.messages import Message, ModelRequest, Text
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun, control_scopes
-from remit.ports.journal import Journal, RunEnding, StartRun
+from remit.ports.journal import Journal
+from remit.ports.runs import RunEnding, StartRun
 from remit.testing.faulty_journal import FAULTS, Fault
 from remit.testing.gate_model import Act, GateModel
 from remit.testing.gate_world import BEHAVIOURS, PRINCIPAL, MemoryBackend, Process, Store, World

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from remit.core.runs import RunStatus
-from remit.ports.journal import CostDimension, CostQuery, CostRow, Journal, StartRun
+from remit.ports.journal import CostDimension, CostQuery, CostRow, Journal
+from remit.ports.runs import StartRun
 from remit.testing.journal_values import (
     JournalPlace,
     Z,

@@ -9,7 +9,8 @@ from dataclasses import replace
 from remit.core.approvals import APPROVAL_TOPICS
 from remit.core.controls import AgentLoad, Control
 from remit.core.messages import Attachment
-from remit.ports.journal import Journal, RunEnding, StartRun
+from remit.ports.journal import Journal
+from remit.ports.runs import RunEnding, StartRun
 from remit.testing.journal_values import (
     REMIT,
     JournalPlace,
@@ -207,4 +208,5 @@ def _waits(code: str) -> RunEnding:
 
 
 async def _ready(journal: Journal, place: JournalPlace, at_us: int | None = None) -> list[str]:
-    return list(await journal.ready_runs("a", REMIT, place.clock.now_us() if at_us is None else at_us))
+    ready = await journal.ready_runs("a", REMIT, place.clock.now_us() if at_us is None else at_us)
+    return [one.run_id for one in ready]

@@ -16,14 +16,8 @@ from remit.core import audit
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
 from remit.core.runs import TRANSITIONS
-from remit.ports.journal import (
-    Admitted,
-    AuditQuery,
-    Misfit,
-    Recorded,
-    StartRun,
-    Window,
-)
+from remit.ports.journal import Admitted, AuditQuery, Misfit, Recorded, Window
+from remit.ports.runs import StartRun
 from remit.testing.journal_cost_suite import JournalCostSuite
 from remit.testing.journal_money_suite import JournalMoneySuite
 from remit.testing.journal_outbox_suite import JournalOutboxSuite
@@ -42,9 +36,12 @@ from remit.testing.journal_values import (
     started,
     vote_on,
 )
+from remit.testing.journal_workers_suite import JournalWorkersSuite
 
 
-class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite, JournalPeopleSuite):
+class JournalSuite(
+    JournalMoneySuite, JournalCostSuite, JournalOutboxSuite, JournalPeopleSuite, JournalWorkersSuite
+):
     """What every journal promises."""
 
     async def test_an_admitted_action_is_in_flight_then_recorded(self, place: JournalPlace) -> None:
@@ -236,54 +233,6 @@ class JournalSuite(JournalMoneySuite, JournalCostSuite, JournalOutboxSuite, Jour
         assert await journal.end_run("a", ending_of("succeeded"), 0)
         assert await journal.begin_run("b", 1, 0)
         await journal.close()
-
-    async def test_interrupted_runs_end_and_their_money_is_presumed(self, place: JournalPlace) -> None:
-        journal, clock = await started(place), place.clock
-        admission = admission_of("r.1.t", clock, holds=(hold_of(100),), amount_nano_usd=60)
-        await journal.admit(admission)
-        await journal.close()
-        journal = place.open()
-        assert tuple(await journal.interrupt_runs(5)) == ("r",)
-        assert tuple(await journal.interrupt_runs(6)) == ()
-        record = await journal.run("r")
-        assert record is not None
-        assert record.end is not None
-        assert (record.status, record.end.code) == ("failed", "run.interrupted")
-        (balance,) = await journal.balances()
-        assert (balance.spent_nano_usd, balance.held_nano_usd, balance.presumed_nano_usd) == (60, 0, 60)
-        assert len(await journal.audit(AuditQuery(open_only=True))) == 1
-        again = await journal.admit(admission)
-        assert isinstance(again, Recorded)
-        assert again.state == "unknown"
-        await journal.close()
-
-    async def test_nobody_interrupts_the_runs_of_a_worker_that_holds_its_lease(
-        self, place: JournalPlace
-    ) -> None:
-        clock, other = place.clock, place.open("other")
-        journal = place.open("one")
-        for run_id in ("r", "queued"):
-            await journal.create_run(StartRun(run=run_of(run_id), audit=Z))
-        assert await journal.hold_lease(10_000_000)
-        await journal.begin_run("r", 1000, clock.now_us())
-        await journal.admit(admission_of("r.1.t", clock, holds=(hold_of(100),), amount_nano_usd=60))
-        clock.advance(9)
-        assert await other.interrupt_runs(5) == ()
-        assert await journal.hold_lease(10_000_000)
-        clock.advance(9.999999)
-        assert await other.interrupt_runs(5) == ()
-        (balance,) = await other.balances()
-        assert (balance.held_nano_usd, balance.presumed_nano_usd) == (60, 0)
-        clock.advance(0.000001)
-        assert sorted(await other.interrupt_runs(5)) == ["queued", "r"]
-        (balance,) = await other.balances()
-        assert (balance.held_nano_usd, balance.presumed_nano_usd) == (0, 60)
-        # it was only slow: it is told, and performs nothing for a run that was taken from it
-        assert not await journal.hold_lease(10_000_000)
-        assert await journal.hold_lease(10_000_000)
-        assert kind_of(await journal.admit(admission_of("r.2.t", clock))) == "run"
-        await journal.close()
-        await other.close()
 
     async def test_a_release_ends_its_run_in_the_same_commit_unless_it_had_ended(
         self, place: JournalPlace

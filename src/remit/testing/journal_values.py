@@ -10,17 +10,8 @@ from remit.core.actions import Principal, TaskSource
 from remit.core.approvals import Approval, Vote
 from remit.core.messages import Usage
 from remit.core.runs import Run, RunEnd, RunStatus
-from remit.ports.journal import (
-    Admission,
-    Admitted,
-    Completion,
-    Hold,
-    Journal,
-    Misfit,
-    Recorded,
-    RunEnding,
-    StartRun,
-)
+from remit.ports.journal import Admission, Admitted, Completion, Hold, Journal, Misfit, Recorded
+from remit.ports.runs import RunEnding, StartRun
 from remit.testing.fakes import FakeClock
 
 REMIT = "r" * 64

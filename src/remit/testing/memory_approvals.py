@@ -19,7 +19,8 @@ from remit.core.controls import Control
 from remit.core.outbox import OutboxMessage
 from remit.testing.memory_store import MemoryReads
 
-_READY_CODES = ("approval.required", "effect.unknown", "run.handed_over")
+_WAITING_CODES = ("approval.required", "effect.unknown")
+_LEFT_CODES = ("run.handed_over", "run.interrupted")
 
 
 class MemoryApprovals(MemoryReads):
@@ -89,11 +90,14 @@ class MemoryApprovals(MemoryReads):
         stored = self.store.runs.get(run_id)
         if stored is None or stored.status != "suspended" or stored.end is None:
             return
+        if stored.end.code in _LEFT_CODES:
+            stored.ready_at_us = at_us
+            return
         unknown = any(
             call.admission.kind == "tool" and call.state in (None, "unknown")
             for call in self._calls_of(run_id)
         )
-        if unknown or stored.end.code not in _READY_CODES:
+        if unknown or stored.end.code not in _WAITING_CODES:
             stored.ready_at_us = None
             return
         waits = (

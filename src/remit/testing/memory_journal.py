@@ -18,25 +18,13 @@ from remit.core import audit as records
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
 from remit.core.outbox import Delivery, OutboxMessage
-from remit.core.runs import TRANSITIONS, RunEnd, RunStatus
-from remit.ports.journal import (
-    Admission,
-    Admitted,
-    Alert,
-    Balance,
-    Completion,
-    Misfit,
-    Recorded,
-    RunEnding,
-    Settled,
-    StartRun,
-)
+from remit.ports.journal import Admission, Admitted, Alert, Balance, Completion, Misfit, Recorded, Settled
 from remit.ports.services import Clock
-from remit.testing.memory_approvals import MemoryApprovals
-from remit.testing.memory_store import MemoryStore, StoredCall, StoredRun
+from remit.testing.memory_runs import MemoryRuns
+from remit.testing.memory_store import MemoryStore, StoredCall
 
 
-class MemoryJournal(MemoryApprovals):
+class MemoryJournal(MemoryRuns):
     """The `Journal` port on a `MemoryStore`. Belongs to the event loop it is used in."""
 
     def __init__(self, clock: Clock, store: MemoryStore | None = None, worker: str = "") -> None:
@@ -54,15 +42,22 @@ class MemoryJournal(MemoryApprovals):
     def _admit(self, admission: Admission) -> Admitted | Recorded | Misfit:
         store, now_us = self.store, self._clock.now_us()
         run = store.runs.get(admission.run_id)
-        status = None if run is None else run.status
+        status: str | None = None if run is None else run.status
+        if run is not None and status == "running" and run.worker != self._worker:
+            status = "running elsewhere"
         known = store.calls.get(admission.action_id)
         if known is not None:
-            return _known(known, admission, status)
+            recorded = _known(known, admission, status)
+            if not isinstance(recorded, Admitted):
+                return recorded
         if status != "running":
-            return Misfit(kind="run", detail=f"the run is {status or 'unknown'}, not running")
+            return Misfit(kind="run", detail=f"the run is {status or 'unknown'}")
         for scope in admission.control_scopes:
             if scope in store.controls:
                 return Misfit(kind="paused", detail=f"paused, {scope}: {store.controls[scope].reason}")
+        if known is not None:
+            store.audit.append(admission.intent)
+            return Admitted()
         if admission.amount_nano_usd < 0:
             raise RemitError("value.invalid", "an amount to hold is below zero")
         misfit = self._approval_misfit(admission, now_us) or self._room_misfit(admission, now_us)
@@ -145,7 +140,7 @@ class MemoryJournal(MemoryApprovals):
         alerts = self._settle(call, bound if completion.presumed else 0, completion.at_us)
         ended = False
         if completion.ending is not None:
-            ended = self._end(call.admission.run_id, completion.ending, completion.at_us)
+            ended = self._end(call.admission.run_id, completion.ending, completion.at_us, self._worker)
         return Settled(alerts=tuple(alerts), run_ended=ended)
 
     def resolve(self, completion: Completion) -> Future[bool]:
@@ -223,83 +218,6 @@ class MemoryJournal(MemoryApprovals):
 
         return self._submit(operation)
 
-    # runs
-
-    def create_run(self, start: StartRun) -> Future[None]:
-        def operation() -> None:
-            if start.run.id in self.store.runs:
-                raise RemitError("journal.unavailable", "there is a run of this id")
-            self.store.runs[start.run.id] = StoredRun(
-                run=start.run, worker=self._worker, attachments=start.attachments
-            )
-            self.store.audit.append(start.audit)
-
-        return self._submit(operation)
-
-    def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:
-        def operation() -> bool:
-            stored = self.store.runs.get(run_id)
-            if stored is None:
-                raise RemitError("run.unknown", f"there is no run {run_id}")
-            if "running" not in TRANSITIONS[stored.status]:
-                raise RemitError("run.not_running", f"the run is {stored.status}")
-            of_agent = (stored.run.tenant, stored.run.agent)
-            others = [one for one in self.store.runs.values() if (one.run.tenant, one.run.agent) == of_agent]
-            if sum(one.status == "running" for one in others) >= max_concurrent_runs:
-                return False
-            stored.status, stored.worker = "running", self._worker
-            if stored.suspended_at_us is not None:
-                waited_us = at_us - stored.suspended_at_us
-                stored.run = replace(stored.run, deadline_us=stored.run.deadline_us + waited_us)
-            stored.suspended_at_us = stored.ready_at_us = None
-            stored.started_at_us = at_us if stored.started_at_us is None else stored.started_at_us
-            return True
-
-        return self._submit(operation)
-
-    def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
-        return self._submit(lambda: self._end(run_id, ending, at_us))
-
-    def _end(self, run_id: str, ending: RunEnding, at_us: int) -> bool:
-        stored = self.store.runs.get(run_id)
-        if stored is None or ending.end.status not in TRANSITIONS[stored.status]:
-            return False
-        stored.status = ending.end.status
-        stored.end = ending.end
-        waits = ending.end.status == "suspended"
-        stored.ended_at_us, stored.suspended_at_us = (None, at_us) if waits else (at_us, None)
-        self.store.audit.append(ending.audit)
-        if waits:
-            self._set_ready(run_id, at_us)
-        return True
-
-    def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
-        def operation() -> tuple[str, ...]:
-            now_us = self._clock.now_us()
-            live = {worker for worker, until_us in self.store.leases.items() if until_us > now_us}
-            runs = self.store.runs
-            self._presume(lambda one: runs[one.run_id].worker not in live, at_us)
-            open_runs = [one for one in runs.values() if one.status in ("running", "queued")]
-            left = [one for one in open_runs if one.worker not in live]
-            for stored in left:
-                status: RunStatus = "failed" if stored.status == "running" else "cancelled"
-                end = RunEnd(status=status, code="run.interrupted", message="the process that ran it ended")
-                fields: records.Fields = {"run": stored.run.id, "code": end.code}
-                ending = RunEnding(end=end, audit=records.record("run.ended", at_us, fields))
-                self._end(stored.run.id, ending, at_us)
-            return tuple(stored.run.id for stored in left)
-
-        return self._submit(operation)
-
-    def hold_lease(self, lease_us: int) -> Future[bool]:
-        def operation() -> bool:
-            now_us = self._clock.now_us()
-            until_us = self.store.leases.get(self._worker)
-            self.store.leases[self._worker] = now_us + lease_us
-            return until_us is None or until_us > now_us
-
-        return self._submit(operation)
-
     # remits
 
     def register_remit(self, agent: str, digest: str, at_us: int, audit: bytes) -> Future[bool]:
@@ -372,11 +290,13 @@ class MemoryJournal(MemoryApprovals):
             future.set_exception(error)
 
 
-def _known(call: StoredCall, admission: Admission, status: RunStatus | None) -> Recorded | Misfit:
+def _known(call: StoredCall, admission: Admission, status: str | None) -> Recorded | Misfit | Admitted:
     if call.admission.action_digest != admission.action_digest:
         return Misfit(kind="conflict", detail="another action has this id")
     completion = call.completion
     if completion is None:
+        if status == "running" and admission.again:
+            return Admitted()
         if status == "running":
             return Misfit(kind="in_flight", detail="this action was begun and has no outcome yet")
         reason = json.dumps({"reason": "it was begun, and its run ended before its outcome was known"})

@@ -26,6 +26,7 @@ from remit.ports.journal import (
     CostQuery,
     CostRow,
 )
+from remit.ports.runs import ReadyRun
 
 NO_COSTS = CostRow(
     group=(),
@@ -68,6 +69,10 @@ class StoredRun:
     end: RunEnd | None = None
     suspended_at_us: int | None = None
     ready_at_us: int | None = None
+    urgency: int = 500
+    segment: int = 0
+    is_queued: bool = False
+    interruptions: int = 0
     attachments: tuple[Attachment, ...] = ()
 
 
@@ -128,16 +133,22 @@ class MemoryReads:
         newest = reversed(self.store.approvals.values())
         return [one for one in newest if pending_at_us is None or one.is_pending(pending_at_us)][:limit]
 
-    async def ready_runs(self, agent: str, remit_digest: str, at_us: int, limit: int = 100) -> Sequence[str]:
+    async def ready_runs(
+        self, agent: str, remit_digest: str, at_us: int, *, is_queued: bool | None = None, limit: int = 100
+    ) -> Sequence[ReadyRun]:
         ready = [
-            (one.ready_at_us, one.run.id)
+            (one.ready_at_us, one)
             for one in self.store.runs.values()
-            if one.status == "suspended"
-            and (one.run.agent, one.run.remit_digest) == (agent, remit_digest)
+            if (one.run.agent, one.run.remit_digest) == (agent, remit_digest)
             and one.ready_at_us is not None
             and one.ready_at_us <= at_us
+            and is_queued in (None, one.is_queued)
         ]
-        return [run_id for _, run_id in sorted(ready)[:limit]]
+        oldest = sorted(ready, key=lambda pair: pair[0])[:limit]
+        return [
+            ReadyRun(run_id=one.run.id, tenant=one.run.tenant, urgency=one.urgency, segment=one.segment)
+            for _, one in oldest
+        ]
 
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]:
         return {run_id: self.store.runs[run_id].status for run_id in run_ids if run_id in self.store.runs}

@@ -13,7 +13,7 @@ import pytest
 
 from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core.messages import Usage
-from remit.ports.journal import StartRun
+from remit.ports.runs import StartRun
 from remit.testing.fakes import FakeClock
 from remit.testing.journal_values import (
     Z,

@@ -13,7 +13,8 @@ import pytest
 
 from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core.days import local_day
-from remit.ports.journal import Hold, StartRun
+from remit.ports.journal import Hold
+from remit.ports.runs import StartRun
 from remit.runtime.clock import SystemClock
 from remit.testing.fakes import FakeClock
 from remit.testing.journal_values import Z, admission_of, completion_of, run_of

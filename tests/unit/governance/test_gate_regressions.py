@@ -14,7 +14,7 @@ from remit.core.runs import Run
 from remit.governance.budget import TenantCap
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.ports.effects import CallContext
-from remit.ports.journal import StartRun
+from remit.ports.runs import StartRun
 from remit.ports.services import ThresholdCrossed
 from remit.testing.fakes import FixedPrices, RecordingTelemetry
 from remit.testing.gate_world import PAY_PRICE, PRINCIPAL, MemoryBackend, Process, World

@@ -21,7 +21,7 @@ from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.governance.votes import Verdict
-from remit.ports.journal import StartRun
+from remit.ports.runs import StartRun
 from remit.testing.fakes import FakeClock, FixedPrices, FunctionTools, NoTelemetry, ScriptedModel
 from remit.testing.journal_values import Z, approval_of, digest_of, run_of, vote_on
 from remit.testing.memory_journal import MemoryJournal

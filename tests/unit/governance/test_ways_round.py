@@ -25,7 +25,8 @@ from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed
-from remit.ports.journal import AuditQuery, StartRun
+from remit.ports.journal import AuditQuery
+from remit.ports.runs import StartRun
 from remit.runtime.runner import Runner
 from remit.testing.fakes import (
     FakeClock,

@@ -12,7 +12,8 @@ import pytest
 
 from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.adapters.journal.sqlite import SqliteJournal
-from remit.ports.journal import Admission, Completion, Journal, StartRun, Window
+from remit.ports.journal import Admission, Completion, Journal, Window
+from remit.ports.runs import StartRun
 from remit.testing.fakes import FakeClock
 from remit.testing.gate_world import empty_journal
 from remit.testing.journal_values import (

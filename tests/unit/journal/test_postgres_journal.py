@@ -26,7 +26,8 @@ from remit.adapters.journal.postgres.connection import Address
 from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.core.errors import RemitError
 from remit.core.runs import RunEnd
-from remit.ports.journal import Admitted, AuditQuery, RunEnding, StartRun, Window
+from remit.ports.journal import Admitted, AuditQuery, Window
+from remit.ports.runs import RunEnding, StartRun
 from remit.testing.fakes import FakeClock
 from remit.testing.journal_values import (
     Z,

@@ -148,11 +148,9 @@ async def test_attempts_that_failed_are_neither_repeated_nor_waited_for() -> Non
 async def test_what_a_person_has_not_decided_in_time_is_told_to_the_model() -> None:
     world = World()
     first = await waiting(world)
-    assert list(await world.journal.ready_runs("a", first.run.remit_digest, world.clock.now_us())) == []
+    assert await ready_in(world, first) == []
     world.clock.advance(1000)
-    assert list(await world.journal.ready_runs("a", first.run.remit_digest, world.clock.now_us())) == [
-        first.run.id
-    ]
+    assert await ready_in(world, first) == [first.run.id]
     runner, model = world.runner(says("done"))
     assert (await runner.resume(first.run.id)).end.status == "succeeded"
     assert "expired" in told(model)
@@ -212,8 +210,7 @@ async def test_a_run_that_is_handed_over_goes_on_where_it_was() -> None:
     result = await task
     assert (result.end.status, result.end.code) == ("suspended", "run.handed_over")
     runner, model = world.runner(says("done"))
-    ready = await world.journal.ready_runs("a", result.run.remit_digest, world.clock.now_us())
-    assert list(ready) == [result.run.id]
+    assert await ready_in(world, result) == [result.run.id]
     assert (await runner.resume(result.run.id)).end.status == "succeeded"
     assert world.paid == [{"n": 1}]
 
@@ -279,4 +276,9 @@ async def test_a_run_that_is_cancelled_elsewhere_ends_its_tool() -> None:
 
 async def _cancelled(world: World, run_id: str) -> bool:
 
-    return await world.journal.end_run(run_id, ending_of("cancelled"), world.clock.now_us())
+    return await world.journal.cancel_run(run_id, ending_of("cancelled"), world.clock.now_us())
+
+
+async def ready_in(world: World, result: RunResult) -> list[str]:
+    ready = await world.journal.ready_runs("a", result.run.remit_digest, world.clock.now_us())
+    return [one.run_id for one in ready]

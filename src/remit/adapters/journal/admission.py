@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import orjson
 
-from remit.adapters.journal import approvals, money, runs
+from remit.adapters.journal import money, runs, waiting
 from remit.adapters.journal.sql import Sql
 from remit.adapters.journal.windows import Windows
 from remit.core.errors import RemitError
@@ -28,7 +28,7 @@ Numbers: TypeAlias = Callable[[Sql, int], Iterable[int]]
 
 # what a batch must know of the world: its runs, its actions that were begun before, and all that is paused
 FACTS = """
-SELECT 0, id, status FROM run WHERE id IN (SELECT value FROM json_each(?))
+SELECT 0, id, CASE WHEN status = 'running' AND worker <> ? THEN 'running elsewhere' ELSE status END FROM run WHERE id IN (SELECT value FROM json_each(?))
 UNION ALL SELECT 1, id, seq FROM call WHERE id IN (SELECT value FROM json_each(?))
 UNION ALL SELECT 2, scope, reason FROM control
 """
@@ -74,13 +74,20 @@ def next_numbers(connection: Sql, count: int) -> Iterable[int]:
 
 
 def admit_all(
-    connection: Sql, admissions: Sequence[Admission], now_us: int, numbers: Numbers = next_numbers
+    connection: Sql,
+    admissions: Sequence[Admission],
+    now_us: int,
+    worker: str,
+    numbers: Numbers = next_numbers,
 ) -> list[Verdict]:
-    """Record each intent and take what it needs, if everything of it holds; otherwise nothing of it."""
+    """Record each intent and take what it needs, if everything of it holds; otherwise nothing of it.
+
+    `worker`: who asks. A run that another has by now admits nothing of its.
+    """
     if len({admission.action_id for admission in admissions}) < len(admissions):
         # the same action twice at once: the second must see what became of the first
-        return [admit_all(connection, [admission], now_us, numbers)[0] for admission in admissions]
-    facts = _facts(connection, admissions)
+        return [admit_all(connection, [admission], now_us, worker, numbers)[0] for admission in admissions]
+    facts = _facts(connection, admissions, worker)
     ledger = money.Ledger(
         connection, {hold.scope for admission in admissions for hold in admission.holds}, now_us
     )
@@ -90,7 +97,9 @@ def admit_all(
     for admission in admissions:
         verdict = _verdict(connection, admission, facts, (ledger, windows, now_us))
         verdicts.append(verdict)
-        if isinstance(verdict, Admitted):
+        if isinstance(verdict, Admitted) and admission.action_id in facts.begun:
+            connection.execute(runs.APPEND, (admission.intent,))  # what it takes is taken
+        elif isinstance(verdict, Admitted):
             windows.take(admission.windows)
             taken.append((admission, ledger.take(admission)))
             if admission.approval_id is not None:
@@ -102,11 +111,11 @@ def admit_all(
     return verdicts
 
 
-def _facts(connection: Sql, admissions: Sequence[Admission]) -> _Facts:
+def _facts(connection: Sql, admissions: Sequence[Admission], worker: str) -> _Facts:
     run_ids = list({admission.run_id for admission in admissions})
     action_ids = [admission.action_id for admission in admissions]
     found: tuple[dict[str, str], dict[str, int], dict[str, str]] = ({}, {}, {})
-    asked = (orjson.dumps(run_ids).decode(), orjson.dumps(action_ids).decode())
+    asked = (worker, orjson.dumps(run_ids).decode(), orjson.dumps(action_ids).decode())
     for kind, key, value in connection.execute(FACTS, asked):
         found[kind][key] = value
     return _Facts(*found)
@@ -122,13 +131,17 @@ def _verdict(
     status = facts.status.get(admission.run_id)
     known = facts.begun.get(admission.action_id)
     if known is not None:
-        return _known(connection, known, admission, status)
+        recorded = _known(connection, known, admission, status)
+        if not isinstance(recorded, Admitted):
+            return recorded
     if status != "running":
-        return Misfit(kind="run", detail=f"the run is {status or 'unknown'}, not running")
+        return Misfit(kind="run", detail=f"the run is {status or 'unknown'}")
     if facts.paused:
         for scope in admission.control_scopes:
             if scope in facts.paused:
                 return Misfit(kind="paused", detail=f"paused, {scope}: {facts.paused[scope]}")
+    if known is not None:
+        return Admitted()
     if admission.amount_nano_usd < 0:
         return RemitError("value.invalid", "an amount to hold is below zero")
     return (
@@ -139,12 +152,17 @@ def _verdict(
     )
 
 
-def _known(connection: Sql, seq: int, admission: Admission, status: str | None) -> Recorded | Misfit:
+def _known(
+    connection: Sql, seq: int, admission: Admission, status: str | None
+) -> Recorded | Misfit | Admitted:
+    """What is on record of an action that was begun; Admitted where it may be begun again."""
     digest, state, result, read, written, cache_read, cache_write, cost = connection.execute(
         _RECORDED, (seq,)
     ).fetchone()
     if digest.hex() != admission.action_digest:
         return Misfit(kind="conflict", detail="another action has this id")
+    if state is None and status == "running" and admission.again:
+        return Admitted()
     if state is None and status == "running":
         return Misfit(kind="in_flight", detail="this action was begun and has no outcome yet")
     if state is None:
@@ -199,10 +217,13 @@ def _write(connection: Sql, taken: list[tuple[Admission, str]], numbers: Iterabl
     connection.executemany(_INFLIGHT, inflight)
 
 
-def complete_all(connection: Sql, completions: Sequence[Completion]) -> list[Settled | RemitError]:
+def complete_all(
+    connection: Sql, completions: Sequence[Completion], worker: str | None = None
+) -> list[Settled | RemitError]:
     """Record each outcome, settle the money, notice what thresholds were crossed.
 
-    The result of a call that was not begun, or has its outcome already, is RemitError `action.conflict`.
+    The result of a call that was not begun, or has its outcome already, is RemitError `action.conflict`. A run that
+    another than `worker` has by now is not ended.
     """
     asked = orjson.dumps([completion.action_id for completion in completions]).decode()
     intents = {row[0]: row[1:] for row in connection.execute(INTENTS, (asked,))}
@@ -247,7 +268,7 @@ def complete_all(connection: Sql, completions: Sequence[Completion]) -> list[Set
     connection.executemany(runs.APPEND, records)
     ledger.write()
     return [
-        _ended(connection, completion, result)
+        _ended(connection, completion, result, worker)
         for completion, result in zip(completions, results, strict=True)
     ]
 
@@ -264,14 +285,16 @@ def resolve(connection: Sql, completion: Completion) -> bool:
             return False  # it may be under way
         if isinstance(complete_all(connection, [completion])[0], RemitError):
             return False
-    approvals.set_ready(connection, run_id, completion.at_us)
+    waiting.set_ready(connection, run_id, completion.at_us)
     return True
 
 
-def _ended(connection: Sql, completion: Completion, result: Settled | RemitError) -> Settled | RemitError:
+def _ended(
+    connection: Sql, completion: Completion, result: Settled | RemitError, worker: str | None
+) -> Settled | RemitError:
     """The result, after the run was ended that ends with this completion."""
     if completion.ending is None or isinstance(result, RemitError):
         return result
     run_id = completion.action_id.partition(".")[0]
-    ended = runs.end(connection, run_id, completion.ending, completion.at_us)
+    ended = runs.end(connection, run_id, completion.ending, completion.at_us, worker)
     return Settled(alerts=result.alerts, run_ended=ended)

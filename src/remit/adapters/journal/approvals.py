@@ -1,4 +1,4 @@
-"""Approvals, and which waiting runs may go on: the operations on them, inside a transaction."""
+"""Approvals: the operations on them, inside a transaction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from remit.adapters.journal import outbox
+from remit.adapters.journal import outbox, waiting
 from remit.adapters.journal.sql import Sql
 from remit.core.approvals import (
     APPROVAL_ESCALATED,
@@ -39,22 +39,6 @@ WHERE id = ? AND verdict = 'pending' AND votes = ? AND coalesce(edited_digest, a
 _LISTS = ("roles", "votes", "escalate_to")
 # of two who decide for one run at once, the second sees what the first decided
 _LOCK_RUN = "UPDATE run SET status = status WHERE id = ?"
-_READY = """
-UPDATE run SET ready_at = CASE
-    WHEN code NOT IN ('approval.required', 'effect.unknown', 'run.handed_over') THEN NULL
-    WHEN EXISTS (
-        SELECT 1 FROM call LEFT JOIN done USING (seq)
-        WHERE call.id > ?2 AND call.id < ?3 AND call.kind = 'tool' AND (done.seq IS NULL OR state = 'unknown')
-    ) THEN NULL
-    ELSE coalesce((SELECT max(expires_at) FROM approval WHERE run_id = ?1 AND verdict = 'pending'), ?4)
-END
-WHERE id = ?1 AND status = 'suspended'
-"""
-_READY_RUNS = """
-SELECT id FROM run
-WHERE status = 'suspended' AND agent = ? AND ready_at <= ? AND remit_digest = ? ORDER BY ready_at LIMIT ?
-"""
-_RESUMED = "UPDATE run SET ready_at = ? WHERE status = 'suspended' AND code = 'agent.paused'"
 _DUE = f"{_SELECT} WHERE verdict = 'pending' AND expires_at > ?1 AND (remind_at <= ?1 OR escalate_at <= ?1)"
 
 
@@ -116,7 +100,7 @@ def decide(connection: Sql, vote: Vote, record: bytes) -> Approval | None:
     if changed != 1:
         return None
     connection.execute(_APPEND, (record,))
-    set_ready(connection, standing.run_id, vote.at_us)
+    waiting.set_ready(connection, standing.run_id, vote.at_us)
     return after
 
 
@@ -145,22 +129,6 @@ def _escalate(connection: Sql, approval: Approval, at_us: int) -> int:
         return 0
     outbox.put(connection, approval.message(APPROVAL_ESCALATED, at_us))
     return 1
-
-
-def set_ready(connection: Sql, run_id: str, at_us: int) -> None:
-    """When a suspended run may go on: now, once its last approval has expired, or once a person has said so."""
-    connection.execute(_READY, (run_id, f"{run_id}.", f"{run_id}/", at_us))
-
-
-def set_resumed(connection: Sql, at_us: int) -> None:
-    """Something is no longer paused: what was stopped by a pause may try again."""
-    connection.execute(_RESUMED, (at_us,))
-
-
-def ready_runs(connection: Sql, agent: str, remit_digest: str, at_us: int, limit: int) -> Sequence[str]:
-    """The runs of an agent, under a remit, that may go on; those that have waited longest first."""
-    rows = connection.execute(_READY_RUNS, (agent, at_us, remit_digest, limit))
-    return [run_id for (run_id,) in rows]
 
 
 def _text(names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """The `Journal` port over statements: what each of its methods does, whichever database runs them.
 
-Reads come to a database through `_read`, writes through `_submit`, which the adapters provide. `complete_all` is
+Reads come to a database through `_read`, writes through `_submit`, which the adapters provide. `_complete_all` is
 the handler of completions, `_admit_all` and `_begin_all` those of admissions and of runs that begin; everything
 else is an operation of `each`.
 """
@@ -12,8 +12,8 @@ from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from remit.adapters.journal import approvals, costs, outbox, reads, runs
-from remit.adapters.journal.admission import complete_all, resolve
+from remit.adapters.journal import approvals, costs, leases, outbox, reads, runs, waiting
+from remit.adapters.journal.admission import resolve
 from remit.adapters.journal.sql import Sql
 from remit.core.approvals import Approval, Vote
 from remit.core.controls import AgentLoad, Control
@@ -32,10 +32,9 @@ from remit.ports.journal import (
     CostRow,
     Misfit,
     Recorded,
-    RunEnding,
     Settled,
-    StartRun,
 )
+from remit.ports.runs import ReadyRun, RunEnding, StartRun
 
 T = TypeVar("T")
 
@@ -81,8 +80,12 @@ class SqlReads(ABC):
     async def approvals(self, *, pending_at_us: int | None = None, limit: int = 100) -> Sequence[Approval]:
         return await self._read(lambda sql: approvals.newest(sql, pending_at_us, limit))
 
-    async def ready_runs(self, agent: str, remit_digest: str, at_us: int, limit: int = 100) -> Sequence[str]:
-        return await self._read(lambda sql: approvals.ready_runs(sql, agent, remit_digest, at_us, limit))
+    async def ready_runs(
+        self, agent: str, remit_digest: str, at_us: int, *, is_queued: bool | None = None, limit: int = 100
+    ) -> Sequence[ReadyRun]:
+        return await self._read(
+            lambda sql: waiting.ready_runs(sql, agent, remit_digest, at_us, is_queued, limit)
+        )
 
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]:
         return await self._read(lambda sql: reads.statuses(sql, run_ids))
@@ -115,6 +118,7 @@ class SqlReads(ABC):
 class SqlJournal(SqlReads):
     """The commits of the `Journal` port."""
 
+    _complete_all: Handler
     _admit_all: Handler
     _begin_all: Handler
     _worker: str
@@ -131,7 +135,7 @@ class SqlJournal(SqlReads):
         return self._submit(self._admit_all, admission)
 
     def complete(self, completion: Completion) -> Future[Settled]:
-        return self._submit(complete_all, completion)
+        return self._submit(self._complete_all, completion)
 
     def record(self, audit: bytes) -> Future[None]:
         return self._submit(each, lambda sql: append(sql, audit))
@@ -150,13 +154,24 @@ class SqlJournal(SqlReads):
         return self._submit(self._begin_all, beginning)
 
     def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
+        return self._submit(each, lambda sql: runs.end(sql, run_id, ending, at_us, self._worker))
+
+    def cancel_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
         return self._submit(each, lambda sql: runs.end(sql, run_id, ending, at_us))
 
-    def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
-        return self._submit(each, lambda sql: runs.interrupt(sql, self._now_us(sql), at_us))
+    def note_queued(self, run_id: str, segment: int, is_queued: bool) -> Future[None]:
+        return self._submit(each, lambda sql: waiting.note_queued(sql, run_id, segment, is_queued))
 
-    def hold_lease(self, lease_us: int) -> Future[bool]:
-        return self._submit(each, lambda sql: runs.hold_lease(sql, self._worker, self._now_us(sql), lease_us))
+    def interrupt_runs(self, at_us: int) -> Future[tuple[str, ...]]:
+        return self._submit(each, lambda sql: leases.interrupt(sql, self._now_us(sql), at_us))
+
+    def hold_lease(self, lease_us: int, *, alone: bool = False) -> Future[bool]:
+        return self._submit(
+            each, lambda sql: leases.hold_lease(sql, self._worker, self._now_us(sql), lease_us, alone)
+        )
+
+    async def workers(self) -> Sequence[str]:
+        return await self._read(lambda sql: leases.workers(sql, self._now_us(sql)))
 
     def expire_holds(self, at_us: int) -> Future[Settled]:
         return self._submit(each, lambda sql: Settled(alerts=runs.presume(sql, at_us)))

@@ -6,47 +6,35 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from remit.adapters.journal import approvals, money
+from remit.adapters.journal import money, waiting
 from remit.adapters.journal.sql import Rows, Sql
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.errors import RemitError
-from remit.core.runs import TRANSITIONS, Run, RunEnd, RunStatus
-from remit.ports.journal import Alert, RunEnding, StartRun
+from remit.core.runs import TRANSITIONS, Run
+from remit.ports.journal import Alert
+from remit.ports.runs import RunEnding, StartRun
 
 _INSERT_RUN = """
 INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, trace_id,
-                 status, created_at, deadline, worker)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)
+                 status, created_at, deadline, worker, urgency, suspended_at, ready_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)
 """
 APPEND = "INSERT INTO audit (body) VALUES (?)"
 OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND expires_at <= ?"
-_LIVE = "SELECT id FROM worker WHERE lease_until > ?"
-ABANDONED_CALLS = f"""
-SELECT inflight.seq, held, presumed, scopes FROM inflight JOIN call USING (seq)
-JOIN run ON run.id = substr(call.id, 1, instr(call.id, '.') - 1)
-WHERE held > 0 AND run.worker NOT IN ({_LIVE})
-"""
-_ABANDONED_RUNS = f"""
-SELECT id, agent, trace_id, status FROM run
-WHERE status IN ('running', 'queued') AND worker NOT IN ({_LIVE})
-"""
-_HOLD_LEASE = """
-INSERT INTO worker (id, lease_until) VALUES (?, ?)
-ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
-"""
-_FORGET_WORKERS = "DELETE FROM worker WHERE lease_until < ?"
-_REMEMBER_WORKERS_US = 86_400_000_000
-BEGINNING = "SELECT tenant, agent, status FROM run WHERE id = ?"
-ENDING = "SELECT status FROM run WHERE id = ?"
+_QUEUED = "SELECT count(*) FROM run WHERE tenant = ? AND agent = ? AND status = 'queued'"
+BEGINNING = "SELECT tenant, agent, status, worker, trace_id FROM run WHERE id = ?"
+ENDING = "SELECT status, worker FROM run WHERE id = ?"
 _PRESUME = "UPDATE inflight SET held = 0, presumed = ? WHERE seq = ?"
 _END_RUN = """
-UPDATE run SET status = ?, ended_at = ?, suspended_at = ?, answer = ?, code = ?, message = ? WHERE id = ?
+UPDATE run SET status = ?, ended_at = ?, suspended_at = ?, ready_at = NULL, answer = ?, code = ?, message = ?
+WHERE id = ?
 """
-# the time that a run waits for a person is not its own
+# the time that a run waits for a person, or for any worker, is not its own
 _BEGIN_RUN = """
 UPDATE run SET status = 'running', started_at = coalesce(started_at, ?1),
-               deadline = deadline + ?1 - coalesce(suspended_at, ?1), suspended_at = NULL, ready_at = NULL, worker = ?3
+               deadline = deadline + ?1 - coalesce(suspended_at, ?1), suspended_at = NULL, ready_at = NULL, is_queued = false,
+               worker = ?3
 WHERE id = ?2
 """
 _ATTACH = "INSERT INTO attachment (run_id, place, media_type, name, data) VALUES (?, ?, ?, ?, ?)"
@@ -67,9 +55,16 @@ def principal_text(principal: Principal) -> str:
     )
 
 
-def create(connection: Sql, start: StartRun, worker: str) -> None:
-    """Create a queued run and its audit record."""
+def create(connection: Sql, start: StartRun, worker: str) -> RemitError | None:
+    """Create a queued run and its audit record; an error where the queue is full."""
     run: Run = start.run
+    queueing = start.queueing
+    if queueing is not None:
+        worker = ""
+        (queued,) = connection.execute(_QUEUED, (run.tenant, run.agent)).fetchone()
+        if queued >= queueing.max_queued:
+            return RemitError("queue.full", f"{queued} runs of {run.agent} are queued already")
+    ready_at = None if queueing is None else run.created_at_us
     connection.execute(
         _INSERT_RUN,
         (
@@ -84,6 +79,9 @@ def create(connection: Sql, start: StartRun, worker: str) -> None:
             run.created_at_us,
             run.deadline_us,
             worker,
+            500 if queueing is None else queueing.urgency,
+            ready_at,
+            ready_at,
         ),
     )
     rows = [
@@ -91,6 +89,7 @@ def create(connection: Sql, start: StartRun, worker: str) -> None:
     ]
     connection.executemany(_ATTACH, rows)
     connection.execute(APPEND, (start.audit,))
+    return None
 
 
 def refuse(connection: Sql, action_id: str, decision: bytes, record: bytes) -> None:
@@ -123,7 +122,7 @@ def _begin(
     row = connection.execute(BEGINNING, (run_id,)).fetchone()
     if row is None:
         return RemitError("run.unknown", f"there is no run {run_id}")
-    tenant, agent, status = row
+    tenant, agent, status, had_by, trace_id = row
     if "running" not in TRANSITIONS[status]:
         return RemitError("run.not_running", f"the run is {status}")
     (running,) = connection.execute(
@@ -132,14 +131,24 @@ def _begin(
     if running >= max_concurrent_runs:
         return False
     connection.execute(_BEGIN_RUN, (at_us, run_id, worker))
+    if status == "suspended" or had_by != worker:
+        fields: audit.Fields = {"run": run_id, "agent": agent, "worker": worker, "trace": trace_id}
+        connection.execute(APPEND, (audit.record("run.taken", at_us, fields),))
     return True
 
 
-def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int) -> bool:
-    """Move a run to where it ends or waits, and record it; False where that is no legal transition."""
+def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int, worker: str | None = None) -> bool:
+    """Move a run to where it ends or waits, and record it; False where that is no legal transition.
+
+    With a `worker`: False too where the run is another's by now. What that worker left behind may be what it waits for.
+    """
     run_end = ending.end
     row = connection.execute(ENDING, (run_id,)).fetchone()
-    if row is None or run_end.status not in TRANSITIONS[row[0]]:
+    if row is None:
+        return False
+    status, has_it = row
+    if run_end.status not in TRANSITIONS[status] or worker not in (None, has_it):
+        waiting.set_ready(connection, run_id, at_us)
         return False
     waits = run_end.status == "suspended"
     times = (None, at_us) if waits else (at_us, None)
@@ -147,16 +156,17 @@ def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int) -> bool:
     connection.execute(_END_RUN, values)
     connection.execute(APPEND, (ending.audit,))
     if waits:
-        approvals.set_ready(connection, run_id, at_us)
+        waiting.set_ready(connection, run_id, at_us)
     return True
 
 
 def presume(connection: Sql, at_us: int) -> tuple[Alert, ...]:
     """Presume spent what is held by the calls that expired by `at_us`."""
-    return _presume(connection, connection.execute(OPEN, (at_us,)), at_us)
+    return presume_rows(connection, connection.execute(OPEN, (at_us,)), at_us)
 
 
-def _presume(connection: Sql, rows: Rows, at_us: int) -> tuple[Alert, ...]:
+def presume_rows(connection: Sql, rows: Rows, at_us: int) -> tuple[Alert, ...]:
+    """Presume spent what is held by these calls: (seq, held, presumed, scopes) each."""
     intents = [money.Open(*row) for row in rows]
     scopes = {scope for intent in intents for scope in money.scopes_of(intent.scopes)}
     ledger = money.Ledger(connection, scopes, at_us)
@@ -170,40 +180,11 @@ def _presume(connection: Sql, rows: Rows, at_us: int) -> tuple[Alert, ...]:
     return tuple(alerts)
 
 
-def hold_lease(connection: Sql, worker: str, now_us: int, lease_us: int) -> bool:
-    """Let `worker` count as alive for `lease_us`; False where it had one that ended before it was renewed."""
-    row = connection.execute("SELECT lease_until FROM worker WHERE id = ?", (worker,)).fetchone()
-    connection.execute(_HOLD_LEASE, (worker, now_us + lease_us))
-    return row is None or row[0] > now_us
-
-
-def interrupt(connection: Sql, now_us: int, at_us: int) -> tuple[str, ...]:
-    """End what workers without a lease left running or queued.
-
-    The calls of these runs stay open; what they may cost counts as spent.
-    """
-    connection.execute(_FORGET_WORKERS, (now_us - _REMEMBER_WORKERS_US,))
-    _presume(connection, connection.execute(ABANDONED_CALLS, (now_us,)), at_us)
-    message = "the process that ran it ended"
-    interrupted = []
-    for run_id, agent, trace_id, was in connection.execute(_ABANDONED_RUNS, (now_us,)).fetchall():
-        status: RunStatus = "failed" if was == "running" else "cancelled"
-        run_end = RunEnd(status=status, code="run.interrupted", message=message)
-        body = audit.record(
-            "run.ended",
-            at_us,
-            {"run": run_id, "agent": agent, "status": status, "code": "run.interrupted", "trace": trace_id},
-        )
-        if end(connection, run_id, RunEnding(end=run_end, audit=body), at_us):
-            interrupted.append(str(run_id))
-    return tuple(interrupted)
-
-
 def set_control(connection: Sql, scope: str, reason: str | None, at_us: int) -> None:
     """Pause `scope` for `reason`, or resume it where the reason is None."""
     if reason is None:
         connection.execute("DELETE FROM control WHERE scope = ?", (scope,))
-        approvals.set_resumed(connection, at_us)
+        waiting.set_resumed(connection, at_us)
     else:
         connection.execute(
             "INSERT INTO control VALUES (?, ?, ?) ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason",

@@ -21,7 +21,7 @@ from remit.adapters.journal.sql import Sql
 from remit.adapters.journal.writer import BUSY_TIMEOUT_MS, GroupCommitWriter
 from remit.core.days import local_day
 from remit.core.errors import RemitError
-from remit.ports.journal import Admission
+from remit.ports.journal import Admission, Completion, Settled
 from remit.ports.services import Clock
 
 T = TypeVar("T")
@@ -68,12 +68,15 @@ class SqliteJournal(SqliteReader, SqlJournal):
         self._worker = worker
 
         def admit_all(sql: Sql, admissions: list[Admission]) -> list[commits.Verdict]:
-            return commits.admit_all(sql, admissions, clock.now_us())
+            return commits.admit_all(sql, admissions, clock.now_us(), worker)
 
-        self._admit_all = admit_all
+        def complete_all(sql: Sql, completions: list[Completion]) -> list[Settled | RemitError]:
+            return commits.complete_all(sql, completions, worker)
+
+        self._complete_all, self._admit_all = complete_all, admit_all
         self._begin_all = runs.begin_all
         # completions first, so that a run's end comes after the outcomes that were submitted before it
-        self._writer = GroupCommitWriter(path, (commits.complete_all, each, runs.begin_all, admit_all))
+        self._writer = GroupCommitWriter(path, (complete_all, each, runs.begin_all, admit_all))
 
     @classmethod
     def open(cls, path: Path, clock: Clock, worker: str = "") -> SqliteJournal:

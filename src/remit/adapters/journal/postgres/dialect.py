@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from remit.adapters.journal import admission, money, outbox, runs
+from remit.adapters.journal import admission, leases, money, outbox, runs
 
 _ASKED = "(SELECT json_array_elements_text(CAST({} AS json)))"
 
@@ -25,7 +25,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         + " ORDER BY scope FOR NO KEY UPDATE",
         # what somebody is completing just now needs no presumption
         runs.OPEN: f"{runs.OPEN} ORDER BY seq FOR UPDATE SKIP LOCKED",
-        runs.ABANDONED_CALLS: f"{runs.ABANDONED_CALLS} ORDER BY seq FOR UPDATE OF inflight SKIP LOCKED",
+        leases.ABANDONED_CALLS: f"{leases.ABANDONED_CALLS} ORDER BY seq FOR UPDATE OF inflight SKIP LOCKED",
         runs.BEGINNING: f"{runs.BEGINNING} FOR NO KEY UPDATE",
         runs.ENDING: f"{runs.ENDING} FOR NO KEY UPDATE",
         outbox.CLAIM: outbox.CLAIM.replace("LIMIT ?3", "LIMIT ?3 FOR UPDATE SKIP LOCKED"),

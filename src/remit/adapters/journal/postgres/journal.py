@@ -25,7 +25,7 @@ from remit.adapters.journal.postgres.writer import PostgresWriter
 from remit.adapters.journal.schema import check_readable
 from remit.adapters.journal.sql import Sql
 from remit.core.errors import RemitError
-from remit.ports.journal import Admission
+from remit.ports.journal import Admission, Completion, Settled
 from remit.ports.services import Clock
 
 T = TypeVar("T")
@@ -137,14 +137,17 @@ class PostgresJournal(PostgresReader, SqlJournal):
             sql.execute(
                 dialect.LOCK_WINDOWS, _listed({window.key for one in admissions for window in one.windows})
             )
-            verdicts = commits.admit_all(sql, admissions, self._now_us(sql), _numbers)
+            verdicts = commits.admit_all(sql, admissions, self._now_us(sql), self._worker, _numbers)
             sql.execute(dialect.UNLOCK_SCOPES, scopes)
             return verdicts
 
-        self._admit_all = admit_all
+        def complete_all(sql: Sql, completions: list[Completion]) -> list[Settled | RemitError]:
+            return commits.complete_all(sql, completions, self._worker)
+
+        self._complete_all, self._admit_all = complete_all, admit_all
         self._begin_all = _begin_all
         self._writer = PostgresWriter(
-            self._address, (commits.complete_all, each, _begin_all, admit_all), told_us
+            self._address, (complete_all, each, _begin_all, admit_all), options.worker, told_us
         )
 
     @classmethod

@@ -13,7 +13,8 @@ import orjson
 
 from remit.adapters.journal import money, windows
 from remit.core.runs import TRANSITIONS
-from remit.ports.journal import Admission, Completion, RunEnding, Window
+from remit.ports.journal import Admission, Completion, Window
+from remit.ports.runs import RunEnding
 
 
 class Plan(NamedTuple):
@@ -26,14 +27,14 @@ class Plan(NamedTuple):
     intents: list[bytes]
 
 
-def plan_of(completions: Sequence[Completion], admissions: Sequence[Admission]) -> Plan | None:
-    """The plan of a batch in which everything is as usual; None where it has to be decided one by one."""
+def plan_of(completions: Sequence[Completion], admissions: Sequence[Admission], worker: str) -> Plan | None:
+    """The plan of a batch of `worker` in which everything is as usual; None where it has to be decided one by one."""
     endings = [(place, one, one.ending) for place, one in enumerate(completions, 1) if one.ending is not None]
     if (
         len({one.action_id for one in completions}) < len(completions)
         or len({_run_of(one) for _, one, _ in endings}) < len(endings)
         or len({one.action_id for one in admissions}) < len(admissions)
-        or any(one.approval_id is not None or one.amount_nano_usd < 0 for one in admissions)
+        or any(one.again or one.approval_id is not None or one.amount_nano_usd < 0 for one in admissions)
     ):
         return None
     counted = _windows(admissions)
@@ -42,6 +43,7 @@ def plan_of(completions: Sequence[Completion], admissions: Sequence[Admission]) 
         return None
     text = orjson.dumps(
         {
+            "worker": worker,
             "completions": [_completion(place, one) for place, one in enumerate(completions, 1)],
             "endings": [_ending(number, one, ending) for number, (_, one, ending) in enumerate(endings, 1)],
             "admissions": [_admission(place, one) for place, one in enumerate(admissions, 1)],

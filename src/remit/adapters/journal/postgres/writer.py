@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 
-from remit.adapters.journal import admission as commits
 from remit.adapters.journal.operations import Handler
 from remit.adapters.journal.postgres.connection import Address, PostgresSql
 from remit.adapters.journal.postgres.dialect import COMMIT_BATCH, MARK
@@ -73,17 +72,19 @@ class _Unreached(RemitError):
 class PostgresWriter(CommitQueue):
     """Runs operations on one PostgreSQL database.
 
-    In a batch the handlers have their turn in the order of `handlers`; `admit_all` is the one of admissions.
+    In a batch the handlers have their turn in the order of `handlers`: completions come first, admissions last.
+    `worker`: whose runs they are of.
     `told_us`: the time by which windows are counted, None for the database's own.
     """
 
     def __init__(
-        self, address: Address, handlers: Sequence[Handler], told_us: Callable[[], int | None]
+        self, address: Address, handlers: Sequence[Handler], worker: str, told_us: Callable[[], int | None]
     ) -> None:
         self._address = address
         self._handlers = handlers
         self._told_us = told_us
-        self._admit_all = handlers[-1]
+        self._complete_all, self._admit_all = handlers[0], handlers[-1]
+        self._worker = worker
         self._ending = threading.Event()
         self._is_down = False
         self._session: _Session | None = self._opened()
@@ -140,10 +141,10 @@ class PostgresWriter(CommitQueue):
 
     def _tried(self, jobs: list[Job]) -> list[Any]:
         """The results of jobs that were committed together, in one statement where they fit one."""
-        completions = [job[1] for job in jobs if job[0] is commits.complete_all]
+        completions = [job[1] for job in jobs if job[0] is self._complete_all]
         admissions = [job[1] for job in jobs if job[0] is self._admit_all]
         if len(completions) + len(admissions) == len(jobs):
-            plan = plan_of(completions, admissions)
+            plan = plan_of(completions, admissions, self._worker)
             if plan is not None:
                 ended = self._durably(lambda session: self._at_once(session, plan))
                 if ended is not None:

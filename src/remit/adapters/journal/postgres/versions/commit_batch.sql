@@ -1,11 +1,12 @@
 -- One batch of a writer's completions and admissions in one statement, which is one transaction and one round trip.
 -- It does what is asked where all of it fits; where anything does not, it raises RM001, nothing is written, and the
 -- caller decides one by one (remit.adapters.journal.admission). So it decides nothing but "everything fits".
+-- A run is its worker's: what another asks for it does not fit.
 --
 -- READ COMMITTED is enough, and exact: what is counted against a limit is locked first and counted by a later
 -- statement, or by the very upsert that holds the row. Locks are taken in one order by everybody: intents, balances
 -- by scope, runs, windows by key. The clock is read after the last of them.
-CREATE FUNCTION commit_batch(
+CREATE OR REPLACE FUNCTION commit_batch(
     writer_id bigint, batch_number bigint, told_us bigint, plan jsonb,
     outcomes bytea[], results bytea[], endings bytea[], intents bytea[]
 ) RETURNS int[] LANGUAGE plpgsql AS $$
@@ -15,6 +16,7 @@ DECLARE
     crossed_scopes text[];
     crossed_thresholds int[];
     ended int[] := '{}';
+    asking text := plan ->> 'worker';
     asked_count int := coalesce(array_length(intents, 1), 0);
     now_us bigint;
     numbers bigint[];
@@ -86,11 +88,11 @@ BEGIN
     IF endings <> '{}' THEN
         ending_ids := ARRAY (SELECT one ->> 'id' FROM jsonb_array_elements(plan -> 'endings') AS one);
         WITH changed AS (
-            UPDATE run SET status = one.status, ended_at = one.ended_at, answer = one.answer, code = one.code,
+            UPDATE run SET status = one.status, ended_at = one.ended_at, ready_at = NULL, answer = one.answer, code = one.code,
                            message = one.message
             FROM jsonb_to_recordset(plan -> 'endings') AS one(
                 place int, id text, status text, before jsonb, ended_at bigint, answer text, code text, message text)
-            WHERE run.id = ANY (ending_ids) AND run.id = one.id AND one.before ? run.status
+            WHERE run.id = ANY (ending_ids) AND run.id = one.id AND one.before ? run.status AND run.worker = asking
             RETURNING one.place
         )
         SELECT coalesce(array_agg(place ORDER BY place), '{}') INTO ended FROM changed;
@@ -111,7 +113,8 @@ BEGIN
         ) AS counted;
         IF misfits
             OR EXISTS (SELECT FROM control WHERE scope = ANY (control_scopes))
-            OR cardinality(run_ids) <> (SELECT count(*) FROM run WHERE id = ANY (run_ids) AND status = 'running')
+            OR cardinality(run_ids) <> (SELECT count(*) FROM run 
+                                    WHERE id = ANY (run_ids) AND status = 'running' AND worker = asking)
         THEN
             RAISE EXCEPTION 'does not fit' USING ERRCODE = 'RM001';
         END IF;

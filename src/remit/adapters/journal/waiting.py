@@ -1,0 +1,57 @@
+"""Runs that wait for a worker: when they may go on, and whether they are in the queue. Inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remit.adapters.journal.sql import Sql
+from remit.ports.runs import ReadyRun
+
+# whoever lost a run, or handed it over, leaves it to the next worker to find what became of its calls
+_READY = """
+UPDATE run SET ready_at = CASE
+    WHEN code IN ('run.handed_over', 'run.interrupted') THEN ?4
+    WHEN code NOT IN ('approval.required', 'effect.unknown') THEN NULL
+    WHEN EXISTS (
+        SELECT 1 FROM call LEFT JOIN done USING (seq)
+        WHERE call.id > ?2 AND call.id < ?3 AND call.kind = 'tool' AND (done.seq IS NULL OR state = 'unknown')
+    ) THEN NULL
+    ELSE coalesce((SELECT max(expires_at) FROM approval WHERE run_id = ?1 AND verdict = 'pending'), ?4)
+END
+WHERE id = ?1 AND status = 'suspended'
+"""
+_READY_RUNS = """
+SELECT id, tenant, urgency, segment FROM run
+WHERE ready_at IS NOT NULL AND ready_at <= ? AND agent = ? AND remit_digest = ? {} ORDER BY ready_at LIMIT ?
+"""
+_RESUMED = "UPDATE run SET ready_at = ? WHERE status = 'suspended' AND code = 'agent.paused'"
+_NOTE_QUEUED = """
+UPDATE run SET segment = ?, is_queued = ? WHERE id = ? AND ready_at IS NOT NULL AND segment <= ?
+"""
+
+
+def set_ready(connection: Sql, run_id: str, at_us: int) -> None:
+    """When a suspended run may go on: now, once its last approval has expired, or once a person has said so."""
+    connection.execute(_READY, (run_id, f"{run_id}.", f"{run_id}/", at_us))
+
+
+def set_resumed(connection: Sql, at_us: int) -> None:
+    """Something is no longer paused: what was stopped by a pause may try again."""
+    connection.execute(_RESUMED, (at_us,))
+
+
+def ready_runs(
+    connection: Sql, agent: str, remit_digest: str, at_us: int, is_queued: bool | None, limit: int
+) -> Sequence[ReadyRun]:
+    """The runs of an agent, under a remit, that may go on; those that have waited longest first."""
+    condition = {None: "", True: "AND is_queued", False: "AND NOT is_queued"}[is_queued]
+    rows = connection.execute(_READY_RUNS.format(condition), (at_us, agent, remit_digest, limit))
+    return [
+        ReadyRun(run_id=run_id, tenant=tenant, urgency=urgency, segment=segment)
+        for run_id, tenant, urgency, segment in rows
+    ]
+
+
+def note_queued(connection: Sql, run_id: str, segment: int, is_queued: bool) -> None:
+    """Note that a run's segment is in the queue, or is lost; what is said of an older one changes nothing."""
+    connection.execute(_NOTE_QUEUED, (segment, is_queued, run_id, segment))

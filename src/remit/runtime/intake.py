@@ -1,0 +1,63 @@
+"""Makes a run of a task, for a process that attends it or for the queue; what is no task is refused before anything begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remit.core import canonical, ids, uploads
+from remit.core.actions import Principal, TaskSource
+from remit.core.errors import RemitError
+from remit.core.messages import Attachment
+from remit.core.runs import Run
+from remit.governance import records
+from remit.governance.remit import Remit
+from remit.ports.journal import Journal
+from remit.ports.runs import Queueing, StartRun
+from remit.ports.services import Clock
+
+TASK_BYTES_MAX = 256 * 1024
+URGENCY = 500
+URGENCY_MAX = 1_000
+
+
+def new_run(remit: Remit, text: str, principal: Principal, clock: Clock) -> Run:
+    """A run of an agent, with an id of its own. Raises: RemitError `value.invalid`, `value.too_large`, `usage.invalid`."""
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise RemitError("value.invalid", "the task holds a lone surrogate") from error
+    if len(data) > TASK_BYTES_MAX:
+        raise RemitError("value.too_large", f"the task is longer than {TASK_BYTES_MAX} bytes")
+    if not text.strip():
+        raise RemitError("usage.invalid", "the task is empty", remedy="say what is to be done")
+    now_us = clock.now_us()
+    run_id = ids.time_ordered(now_us, clock.entropy(10))
+    return Run(
+        id=run_id,
+        tenant=principal.tenant,
+        agent=remit.agent,
+        remit_digest=remit.digest,
+        task=TaskSource(principal=principal, text=text, digest=canonical.digest(data)),
+        trace_id=ids.trace_id(run_id),
+        created_at_us=now_us,
+        deadline_us=now_us + int(remit.run_timeout_s * 1_000_000),
+    )
+
+
+def start_of(run: Run, attachments: Sequence[Attachment], queueing: Queueing | None = None) -> StartRun:
+    """What the journal is told of a new run."""
+    record = records.run_created(run, run.created_at_us, uploads.digests(attachments))
+    return StartRun(run=run, audit=record, attachments=tuple(attachments), queueing=queueing)
+
+
+async def enqueue(
+    journal: Journal, remit: Remit, run: Run, attachments: Sequence[Attachment] = (), urgency: int = URGENCY
+) -> None:
+    """Leave `run` to the workers of its agent; they find it in the journal.
+
+    Raises: RemitError `queue.full`, `journal.unavailable`, `usage.invalid`.
+    """
+    if not 0 <= urgency <= URGENCY_MAX:
+        raise RemitError("usage.invalid", f"the urgency {urgency} is not between 0 and {URGENCY_MAX}")
+    queueing = Queueing(urgency=urgency, max_queued=remit.max_queued_runs)
+    await journal.create_run(start_of(run, attachments, queueing))

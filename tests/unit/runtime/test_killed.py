@@ -1,0 +1,165 @@
+"""A process may die at any moment: after every commit, and in the middle of every effect, another goes on with its run."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from remit.core.actions import Principal
+from remit.core.messages import ModelReply, ModelRequest
+from remit.core.tools import ToolSpec
+from remit.governance.gate import Effects, Gate, GateServices
+from remit.governance.remit import parse
+from remit.governance.rules import Rules
+from remit.ports.effects import CallContext
+from remit.ports.services import TextSink
+from remit.runtime.runner import Runner
+from remit.testing.fakes import FakeClock, FixedPrices, FunctionTools, RecordingTelemetry, calls, says
+from remit.testing.memory_journal import MemoryJournal
+from remit.testing.memory_store import MemoryStore
+
+FILE = """agent:
+  name: a
+  model: m
+  allowed_tools: [look, put, pay]
+  rate_limits: {max_pays_per_hour: 1, max_puts_per_hour: 1}
+  cost_controls: {max_daily_spend_usd: 5, max_cost_per_run_usd: 1}
+"""
+_ARGS = {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}
+LOOK = ToolSpec(name="look", description="reads", args_schema=_ARGS, effect="read")
+PUT = ToolSpec(name="put", description="i", args_schema=_ARGS, idempotency="idempotent", rate_group="puts")
+PAY = ToolSpec(name="pay", description="at most once", args_schema=_ARGS, rate_group="pays")
+TOOLS = (LOOK, PUT, PAY)
+SCRIPT = (
+    calls(("look", {"n": 1}), ("put", {"n": 2})),
+    calls(("pay", {"n": 3})),
+    says("done"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What was on disk, and what had been done in the world, when the process died."""
+
+    store: MemoryStore
+    done: tuple[tuple[str, str], ...]
+
+
+class StepModel:
+    """Says the same at the same place of a conversation, however often it is asked."""
+
+    async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
+        return SCRIPT[sum(message.role == "assistant" for message in request.messages)]
+
+
+class WatchedJournal(MemoryJournal):
+    """Notes the moment after each commit."""
+
+    process: Process
+
+    def _commit(self, operation: Any, future: Any) -> None:
+        super()._commit(operation, future)
+        self.process.note()
+
+
+class Process:
+    """One process: a gate and a runner on a store. `done`: the tool calls that took place, with their keys."""
+
+    def __init__(self, moment: Moment, clock: FakeClock, worker: str) -> None:
+        self.store = moment.store
+        self.done = list(moment.done)
+        self.moments: list[Moment] = []
+        self.journal = WatchedJournal(clock, self.store, worker)
+        self.journal.process = self
+        services = GateServices(
+            journal=self.journal, prices=FixedPrices({"m": 1}), clock=clock, telemetry=RecordingTelemetry()
+        )
+        tools = FunctionTools(
+            [(LOOK, self._tool("look")), (PUT, self._tool("put")), (PAY, self._tool("pay"))]
+        )
+        gate = Gate(services, Effects(model=StepModel(), tools=tools))
+        self.runner = Runner(services, gate, Rules(parse(FILE, "f.yaml", TOOLS), TOOLS))
+
+    def note(self) -> None:
+        self.moments.append(Moment(store=copy.deepcopy(self.store), done=tuple(self.done)))
+
+    def _tool(self, name: str) -> Any:
+        async def tool(args: Any, context: CallContext) -> Any:
+            self.note()  # admitted, not done
+            self.done.append((name, context.idempotency_key))
+            self.note()  # done, not recorded
+            return {"n": args["n"]}
+
+        return tool
+
+
+async def _moments() -> list[Moment]:
+    process = Process(Moment(store=MemoryStore(), done=()), FakeClock(), "one")
+    result = await process.runner.run("t", Principal(kind="user", id="u"))
+    assert result.end.status == "succeeded"
+    return [moment for moment in process.moments if "running" in _statuses(moment)]
+
+
+def _statuses(moment: Moment) -> set[str]:
+    return {stored.status for stored in moment.store.runs.values()}
+
+
+def _open(moment: Moment) -> set[str]:
+    """The tools that were begun and have no outcome."""
+    return {call.admission.resource for call in moment.store.calls.values() if call.state is None}
+
+
+async def test_at_every_moment_a_run_goes_on_and_repeats_only_what_may_be_repeated() -> None:
+    moments = await _moments()
+    assert len(moments) > 15
+    parked = 0
+    for moment in moments:
+        before = copy.deepcopy(moment)
+        parked += await _goes_on(moment, "two")
+        # and once more: the second process dies as well, wherever it is
+        second = Process(copy.deepcopy(before), FakeClock(), "two")
+        await second.journal.interrupt_runs(second.journal._clock.now_us())
+        await second.runner.resume(next(iter(second.store.runs)))
+        for later in second.moments:
+            if "running" in _statuses(later):
+                await _goes_on(later, "three")
+    assert parked > 0
+
+
+async def _goes_on(moment: Moment, worker: str) -> bool:
+    """Whether the run is parked because nobody knows of a call that is at most once; else it ends with its answer."""
+    doubtful = "pay" in _open(moment)
+    process = Process(moment, FakeClock(), worker)
+    (run_id,) = process.store.runs
+    await process.journal.interrupt_runs(process.journal._clock.now_us())
+    result = await process.runner.resume(run_id)
+    done = Counter(process.done)
+    tools = Counter(name for name, _ in done)
+    assert max(tools.values()) == 1, "a repeated call has the key of the first"
+    assert sum(count for (name, _), count in done.items() if name == "pay") <= 1
+    (stored,) = process.store.runs.values()
+    if doubtful:
+        assert (result.end.status, result.end.code) == ("suspended", "effect.unknown")
+        assert [call.resource for call in await process.journal.unresolved()] == ["pay"]
+        assert stored.ready_at_us is None
+    else:
+        assert (result.end.status, stored.status) == ("succeeded", "succeeded"), result.end
+        assert sorted(tools) == ["look", "pay", "put"]
+        assert await process.journal.unresolved() == []
+    return doubtful
+
+
+@pytest.mark.parametrize("tool", [LOOK, PUT])
+async def test_a_call_that_is_made_again_counts_once_against_its_window(tool: ToolSpec) -> None:
+    (moment,) = [one for one in await _moments() if tool.name in _open(one)][-1:]
+    process = Process(moment, FakeClock(), "two")
+    await process.journal.interrupt_runs(process.journal._clock.now_us())
+    result = await process.runner.resume(next(iter(process.store.runs)))
+    assert result.end.status == "succeeded"
+    assert {key: len(events) for key, events in process.store.events.items()} == dict.fromkeys(
+        process.store.events, 1
+    )
