@@ -120,6 +120,10 @@ class RunCommits(Protocol):
         """
         ...
 
+    async def held_runs(self) -> Sequence[str]:
+        """The runs that this worker has begun and that have neither ended nor wait."""
+        ...
+
     async def workers(self) -> Sequence[str]:
         """The workers that hold a lease."""
         ...

@@ -6,8 +6,8 @@ A retried attempt goes on where the failed one stopped; the waits between attemp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from remit.core import audit
@@ -26,12 +26,13 @@ from remit.runtime import intake
 from remit.runtime.context import Conversation
 from remit.runtime.health import Health
 from remit.runtime.loop import AgentLoop, AttemptFailed
+from remit.runtime.slots import Slots, left_s
 from remit.runtime.stops import POLL_S as STOP_POLL_S
 from remit.runtime.stops import Stops
 from remit.runtime.streaming import Streaming
 
 _BACKOFF_MAX_S = 60.0
-_SLOT_POLL_MAX_S = 1.0
+_ROUNDS_TO_LOOK = 10
 _CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
 _HANDED_OVER = RunEnd(status="suspended", code="run.handed_over", message="its process was asked to end")
 _TAKEN = RunEnd(status="suspended", code="run.handed_over", message="another worker has it by now")
@@ -73,10 +74,10 @@ class Runner:
         self._telemetry = services.telemetry
         self._gate = gate
         self._rules = rules
-        # first come, first served within this process; the journal's count over all processes decides
         self._health = Health(services.clock)
         self._stops = Stops(services.journal, services.clock)
-        self._slots = asyncio.Semaphore(rules.remit.max_concurrent_runs)
+        self._slots = Slots(services.journal, services.clock, rules.remit.max_concurrent_runs)
+        self._attended: set[str] = set()
 
     async def announce(self) -> bool:
         """Record the remit where it is another than the agent had before; whether it was."""
@@ -98,15 +99,16 @@ class Runner:
         """
         run = intake.new_run(self._rules.remit, text, principal, self._clock)
         try:
-            await self._journal.create_run(intake.start_of(run, attachments))
-            end = await self._take_slot(run)
-            if end is not None:
-                await self._end(run, end)
-                return _unbegun(run, await self._recorded(run, end))
-            try:
-                return await self._attend(run, _Task(stream=stream, attachments=attachments))
-            finally:
-                self._slots.release()
+            with self._attending(run.id):
+                await self._journal.create_run(intake.start_of(run, attachments))
+                end = await self._take_slot(run)
+                if end is not None:
+                    await self._end(run, end)
+                    return _unbegun(run, await self._recorded(run, end))
+                try:
+                    return await self._attend(run, _Task(stream=stream, attachments=attachments))
+                finally:
+                    self._slots.release()
         except asyncio.CancelledError:
             with suppress(RemitError):  # a dead journal ends it at the next start; cancelled it is either way
                 await self._end(run, _CANCELLED)
@@ -122,32 +124,64 @@ class Runner:
         run = await self._waiting(run_id)
         # it has the time that it had left when it stopped, once it is begun; until then it waits for a slot
         patience = self._clock.now_us() + int(self._rules.remit.run_timeout_s * 1_000_000)
-        end = await self._take_slot(replace(run, deadline_us=patience))
-        if end is not None:
-            raise RemitError(end.code, end.message)
-        try:
-            record = await self._journal.run(run_id)
-            calls, refusals = await self._journal.calls(run_id), await self._journal.refusals(run_id)
-            attached = await self._journal.attachments(run_id)
-            task = _Task(stream=stream, attachments=attached, history=history_of(calls, refusals))
-            return await self._attend(run if record is None else record.run, task)
-        except (RemitError, asyncio.CancelledError):
-            with suppress(RemitError):
-                await self._end(run, _HANDED_OVER)
-            raise
-        finally:
-            self._slots.release()
+        with self._attending(run_id):
+            end = await self._take_slot(replace(run, deadline_us=patience))
+            if end is not None:
+                raise RemitError(end.code, end.message)
+            try:
+                return await self._go_on(run, stream)
+            except RemitError as error:
+                await self._leave(
+                    run, _HANDED_OVER if error.kind.retryable else _broken(error.code, str(error))
+                )
+                raise
+            except asyncio.CancelledError:
+                await self._leave(run, _HANDED_OVER)
+                raise
+            except Exception as error:  # of ours: who tried again would break as well
+                await self._leave(run, _broken("internal", f"it broke with {type(error).__name__}"))
+                raise
+            finally:
+                self._slots.release()
+
+    async def _go_on(self, run: Run, stream: Stream | None) -> RunResult:
+        """From here on as its record says: nothing of it is decided or done again."""
+        record = await self._journal.run(run.id)
+        calls, refusals = await self._journal.calls(run.id), await self._journal.refusals(run.id)
+        attached = await self._journal.attachments(run.id)
+        task = _Task(stream=stream, attachments=attached, history=history_of(calls, refusals))
+        return await self._attend(run if record is None else record.run, task)
+
+    async def _leave(self, run: Run, end: RunEnd) -> None:
+        with suppress(RemitError):  # the journal is away: `watch` leaves the run once it is back
+            await self._end(run, end)
 
     async def watch(self) -> None:
-        """End the runs that somebody ends in another process, until this is cancelled."""
+        """End the runs that somebody ends in another process, and leave none behind, until this is cancelled."""
+        rounds = 0
         while True:
             with suppress(RemitError):  # the journal is away: the gate lets nothing happen either
                 await self._stops.poll()
+                if rounds % _ROUNDS_TO_LOOK == 0:
+                    await self._return_unattended()
+            rounds += 1
             await self._clock.sleep(STOP_POLL_S)
 
     def hand_over(self) -> None:
         """End all runs where they are; each waits in the journal, to go on in another process."""
         self._stops.hand_over()
+
+    def lose_runs(self) -> None:
+        """End all runs where they are, because they may be another's; what begins from now on is this process's."""
+        self._stops.lose_all()
+
+    async def _return_unattended(self) -> None:
+        """Leave to others what the journal takes for this process's, and is not: its end could not be recorded."""
+        held = await self._journal.held_runs()
+        for run_id in set(held) - self._attended:
+            record = await self._journal.run(run_id)
+            if record is not None and run_id not in self._attended:
+                await self._end(record.run, _HANDED_OVER)
 
     async def _waiting(self, run_id: str) -> Run:
         record = await self._journal.run(run_id)
@@ -168,51 +202,32 @@ class Runner:
         """None once the run is running; how it ends where it did not come to that."""
         try:
             with self._stops.of(run.id):
-                return None if await self._slot(run) else self._no_slot()
+                return None if await self._slots.take(run) else self._no_slot()
         except TimeoutError:
-            return self._stopped()
+            return self._stopped(run)
         except RemitError as error:
             if error.code != "run.not_running":
                 raise
             return RunEnd(status="cancelled", code=error.code, message=error.message)
 
-    async def _slot(self, run: Run) -> bool:
-        """Whether the run is running now; False where no slot became free before its deadline."""
-        try:
-            if not self._slots.locked():
-                await self._slots.acquire()  # at once: no timer is needed
-            else:
-                async with asyncio.timeout(self._left_s(run)):
-                    await self._slots.acquire()
-        except TimeoutError:
-            return False
-        begun = False
-        try:
-            begun = await self._begin(run)
-        finally:
-            if not begun:
-                self._slots.release()
-        return begun
-
-    async def _begin(self, run: Run) -> bool:
-        wait_s = 0.02
-        limit = self._rules.remit.max_concurrent_runs
-        while not await self._journal.begin_run(run.id, limit, self._clock.now_us()):
-            if self._left_s(run) <= 0:
-                return False
-            await self._clock.sleep(wait_s)
-            wait_s = min(wait_s * 2, _SLOT_POLL_MAX_S)
-        return True
-
-    def _left_s(self, run: Run) -> float:
-        return max((run.deadline_us - self._clock.now_us()) / 1_000_000, 0.0)
-
     def _no_slot(self) -> RunEnd:
         message = f"no slot of {self._rules.remit.max_concurrent_runs} became free in time"
         return RunEnd(status="timed_out", code="run.no_slot", message=message)
 
-    def _stopped(self) -> RunEnd:
-        return _HANDED_OVER if self._stops.is_handing_over else _CANCELLED
+    def _stopped(self, run: Run) -> RunEnd:
+        return _HANDED_OVER if self._stops.hands_over(run.id) else _CANCELLED
+
+    @contextmanager
+    def _attending(self, run_id: str) -> Iterator[None]:
+        """While a run is this process's. Raises: RemitError `run.not_running` where it is so already."""
+        if run_id in self._attended:
+            raise RemitError("run.not_running", "the run is under way in this process")
+        self._attended.add(run_id)
+        try:
+            yield
+        finally:
+            self._attended.discard(run_id)
+            self._stops.forget(run_id)
 
     async def _attend(self, run: Run, task: _Task) -> RunResult:
         started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
@@ -260,7 +275,7 @@ class Runner:
         stop = None
         try:
             with self._stops.of(run.id) as stop:
-                async with asyncio.timeout(self._left_s(run)):
+                async with asyncio.timeout(left_s(run, self._clock)):
                     while True:
                         governed = replace(governed, on_text=loop.streaming.text_sink(governed.attempt))
                         ended = await self._attempt(governed, loop)
@@ -271,7 +286,7 @@ class Runner:
                         governed = replace(governed, attempt=governed.attempt + 1)
         except TimeoutError:
             if stop is not None and stop.expired:
-                return self._stopped(), governed.attempt
+                return self._stopped(run), governed.attempt
             message = f"the run took longer than {self._rules.remit.run_timeout_s:g} s"
             return RunEnd(status="timed_out", code="run.timed_out", message=message), governed.attempt
         except Exception as error:
@@ -316,7 +331,7 @@ class Runner:
             conversation.fail_over(following)
             return _Retry(wait_s=0.0)
         wait_s = max(self._backoff_s(governed.attempt), failed.retry_after_s or 0.0)
-        if wait_s >= self._left_s(governed.run):
+        if wait_s >= left_s(governed.run, self._clock):
             message = f"{failed.message}; the next attempt is due in {wait_s:.0f} s, after the run's deadline"
             return RunEnd(status="failed", code=failed.code, message=message)
         return _Retry(wait_s=wait_s)
@@ -340,6 +355,10 @@ class Runner:
         if record is None or record.status == "cancelled":
             return end if record is None or record.end is None else record.end
         return _TAKEN
+
+
+def _broken(code: str, message: str) -> RunEnd:
+    return RunEnd(status="failed", code=code, message=message)
 
 
 def _unbegun(run: Run, end: RunEnd) -> RunResult:

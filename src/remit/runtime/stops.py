@@ -25,7 +25,8 @@ class Stops:
         self._clock = clock
         self._stops: dict[str, Deadline] = {}
         self._due: set[Deadline] = set()
-        self.is_handing_over = False
+        self._lost: set[str] = set()
+        self._is_handing_over = False
 
     @contextmanager
     def of(self, run_id: str) -> Iterator[Deadline]:
@@ -33,17 +34,30 @@ class Stops:
         stop = self._stops[run_id] = Deadline(self._due)
         try:
             with stop:
-                if self.is_handing_over:  # it was between two blocks when the others were ended
+                if self._is_handing_over:  # it was between two blocks when the others were ended
                     asyncio.get_running_loop().call_soon(self._end, stop)
                 yield stop
         finally:
             del self._stops[run_id]
 
     def hand_over(self) -> None:
-        """End all runs where they are, so that they can go on in another process."""
-        self.is_handing_over = True
-        for stop in tuple(self._stops.values()):
+        """End all runs where they are, and each that begins, so that they can go on in another process."""
+        self._is_handing_over = True
+        self.lose_all()
+
+    def lose_all(self) -> None:
+        """End all runs where they are: they may be another process's by now."""
+        for run_id, stop in tuple(self._stops.items()):
+            self._lost.add(run_id)
             self._end(stop)
+
+    def hands_over(self, run_id: str) -> bool:
+        """Whether the run is ended so that it can go on elsewhere."""
+        return self._is_handing_over or run_id in self._lost
+
+    def forget(self, run_id: str) -> None:
+        """The run has left this process; it may come back."""
+        self._lost.discard(run_id)
 
     async def poll(self) -> None:
         """End the runs that are no longer running, by the journal. Raises: RemitError `journal.unavailable`."""

@@ -87,6 +87,7 @@ class JournalWorkersSuite:
 
     async def test_a_run_is_the_workers_that_began_it_and_no_others(self, place: JournalPlace) -> None:
         one, two, clock = await _lost_and_taken(place)
+        assert (list(await one.held_runs()), list(await two.held_runs())) == ([], ["r"])
         # what the first still wants to do for it is refused; what it had begun is recorded all the same
         assert kind_of(await one.admit(admission_of("r.2.t", clock))) == "run"
         assert not await one.end_run("r", ending_of("failed"), clock.now_us())
@@ -96,6 +97,7 @@ class JournalWorkersSuite:
         assert kind_of(await two.admit(admission_of("r.1.t", clock))) == "Recorded"
         assert kind_of(await two.admit(admission_of("r.2.t", clock))) == "Admitted"
         assert await two.end_run("r", ending_of("failed"), clock.now_us())
+        assert list(await two.held_runs()) == []
         for journal in (one, two):
             await journal.close()
 

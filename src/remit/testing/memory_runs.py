@@ -131,6 +131,10 @@ class MemoryRuns(MemoryApprovals):
         now_us = self._clock.now_us()
         return sorted(name for name, until_us in self.store.leases.items() if until_us > now_us)
 
+    async def held_runs(self) -> Sequence[str]:
+        runs = self.store.runs.values()
+        return [one.run.id for one in runs if one.status == "running" and one.worker == self._worker]
+
     async def workers(self) -> Sequence[str]:
         return self._live()
 

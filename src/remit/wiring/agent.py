@@ -35,7 +35,7 @@ from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
-from remit.wiring.journals import working_journal
+from remit.wiring.journals import renewing, working_journal
 from remit.wiring.outbox import delivering
 from remit.wiring.quota import QuotaFile
 from remit.wiring.remits import load_remit, open_prices, tenant_cap
@@ -86,6 +86,7 @@ class OpenAgent:
     metrics: Metrics
     notices: tuple[str, ...]
     interrupted: tuple[str, ...]
+    worker: str
     model_server: RunningServer | None
 
 
@@ -108,7 +109,8 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         stack.callback(quota.save)
         on_quota = None if options.offline else quota.take  # the scripted server's limits are nobody's
         model, server, warming = await _open_model(deployment, options, remit, on_quota, stack)
-        journal, interrupted = await stack.enter_async_context(working_journal(deployment, clock, _notice))
+        working = await stack.enter_async_context(working_journal(deployment, clock, _notice))
+        journal = working.journal
         tools, notices = _open_tools(deployment, options, remit, stack)
         metrics.declare(remit.agent, remit.allowed_tools, remit.model)
         telemetry = stack.enter_context(_open_telemetry(deployment, options, metrics))
@@ -123,8 +125,11 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         gate = Gate(services, Effects(model=model, tools=tools, counter=model))
         runner = Runner(services, gate, rules)
         await runner.announce()
-        for tending in (_tend(services, remit.agent), runner.watch()):
-            stack.push_async_callback(_ended, asyncio.create_task(tending))
+        tending = [_tend(services, remit.agent), runner.watch()]
+        if deployment.postgres is not None:
+            tending.append(renewing(journal, clock, runner.lose_runs, _notice))
+        for work in tending:
+            stack.push_async_callback(_ended, asyncio.create_task(work))
         await stack.enter_async_context(delivering(deployment, journal, clock, partial(_told, metrics)))
         await warming  # so that the first call's time is the call's, and not the import's
         # what is loaded stays: a full collection need not look through it again (50 ms)
@@ -137,7 +142,8 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             journal=journal,
             metrics=metrics,
             notices=notices,
-            interrupted=interrupted,
+            interrupted=working.interrupted,
+            worker=working.worker,
             model_server=server,
         )
 

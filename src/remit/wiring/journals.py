@@ -1,16 +1,16 @@
 """Which journal a deployment has: a file in its home, or the PostgreSQL database that REMIT_DATABASE_URL names.
 
 A home has one worker, and so does a file. On one database there may be many, each with a home of its own: a worker
-holds a lease, and ends what those have left behind that hold none.
+holds a lease, and the runs of those that hold none go on elsewhere.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from remit.adapters.journal.sqlite import SqliteJournal
@@ -25,15 +25,26 @@ if TYPE_CHECKING:
 
 Notice: TypeAlias = Callable[[str], None]
 
-LEASE_US = 20_000_000
-RENEW_EVERY_S = 5.0
+LEASE_US = 8_000_000
+RENEW_EVERY_S = 2.0
+FOR_GOOD_US = 2**62
+"""The lease of who is alone: the lock of its home ends with its process."""
 
 
-def open_journal(deployment: Deployment, clock: Clock) -> Journal:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingJournal:
+    """A worker's journal, the name that the worker has there, and the runs it found without one."""
+
+    journal: Journal
+    worker: str
+    interrupted: tuple[str, ...]
+
+
+def open_journal(deployment: Deployment, clock: Clock, worker: str = "") -> Journal:
     """The journal, opened or made. Raises: RemitError `journal.unavailable`, `journal.schema`, `usage.invalid`."""
     if deployment.postgres is None:
-        return SqliteJournal.open(deployment.journal, clock)
-    return _open_postgres(deployment, clock)
+        return SqliteJournal.open(deployment.journal, clock, worker)
+    return _open_postgres(deployment, worker)
 
 
 @asynccontextmanager
@@ -56,36 +67,37 @@ async def open_writer(deployment: Deployment) -> AsyncIterator[Journal]:
 @asynccontextmanager
 async def working_journal(
     deployment: Deployment, clock: Clock, notice: Notice
-) -> AsyncIterator[tuple[Journal, tuple[str, ...]]]:
-    """The journal of a worker, and the runs that it found without one and ended. Raises as `open_journal` does."""
-    journal = open_journal(deployment, clock)
+) -> AsyncIterator[WorkingJournal]:
+    """The journal of a worker, under a lease that `renewing` prolongs. Raises as `open_journal` does."""
+    worker = f"{socket.gethostname()}:{os.getpid()}:{clock.entropy(4).hex()}"
+    is_alone = deployment.postgres is None
+    journal = open_journal(deployment, clock, worker)
     try:
-        if deployment.postgres is None:
-            yield journal, await journal.interrupt_runs(clock.now_us())
-            return
-        await journal.hold_lease(LEASE_US)
+        await journal.hold_lease(FOR_GOOD_US if is_alone else LEASE_US, alone=is_alone)
         interrupted = await journal.interrupt_runs(clock.now_us())
-        renewing = asyncio.create_task(_renew(journal, clock, notice))
         try:
-            yield journal, interrupted
+            yield WorkingJournal(journal=journal, worker=worker, interrupted=interrupted)
         finally:
-            renewing.cancel()
-            await asyncio.wait({renewing})
             await _let_go(journal, notice)
     finally:
         await journal.close()
 
 
-async def _renew(journal: Journal, clock: Clock, notice: Notice) -> None:
-    """Stay alive to the others, and end what those have left that are not."""
+async def renewing(journal: Journal, clock: Clock, lost: Callable[[], None], notice: Notice) -> None:
+    """Stay alive to the other workers, and let the runs of the dead go on, until this is cancelled.
+
+    `lost`: told where this worker was silent for longer than its lease, so that its runs may be another's.
+    """
     while True:
-        await clock.sleep(RENEW_EVERY_S)
         try:
-            if not await journal.hold_lease(LEASE_US):
-                notice("this worker was silent for longer than its lease: another may have ended its runs")
-            await journal.interrupt_runs(clock.now_us())
-        except RemitError as error:  # the journal refuses what is done for a run that was ended meanwhile
+            if await journal.hold_lease(LEASE_US):
+                await journal.interrupt_runs(clock.now_us())
+            else:  # where all were silent, as when the database was away, the others have time to be heard of
+                notice("this worker was silent for longer than its lease: its runs are left to others")
+                lost()
+        except RemitError as error:
             notice(f"the lease could not be renewed: {error}")
+        await clock.sleep(RENEW_EVERY_S)
 
 
 async def _let_go(journal: Journal, notice: Notice) -> None:
@@ -96,8 +108,7 @@ async def _let_go(journal: Journal, notice: Notice) -> None:
         notice(f"the lease could not be given up: {error}")
 
 
-def _open_postgres(deployment: Deployment, clock: Clock) -> PostgresJournal:
-    worker = f"{socket.gethostname()}:{os.getpid()}:{clock.entropy(4).hex()}"
+def _open_postgres(deployment: Deployment, worker: str) -> PostgresJournal:
     options = postgres_options(deployment, worker)
     # an extra, which most deployments have no use for
     from remit.adapters.journal.postgres.journal import PostgresJournal  # noqa: PLC0415

@@ -1,7 +1,7 @@
 """The `Dispatcher` port on DBOS: SQLite for one worker process, PostgreSQL for many.
 
 DBOS is the queue and never the record: a segment's arguments are a run's id and a number, its result is
-nothing. There is one queue, for every queue that is polled costs, with a partition for each tenant. The
+nothing. A worker listens to one queue, for every queue that is polled costs, with a partition for each tenant. The
 executor of DBOS is the worker, under a name that no process had before: so nothing is recovered by name,
 and `take_over` gives back what the dead had.
 """
@@ -28,7 +28,6 @@ from remit.core.errors import RemitError
 from remit.ports.dispatch import Segment, SegmentHandler
 from remit.ports.services import Clock
 
-QUEUE = "remit"
 WORKFLOW = "remit.segment"
 APPLICATION = "remit"
 VERSION = "1"
@@ -41,10 +40,13 @@ NOTING_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DbosOptions:
-    """`url`: `sqlite:///FILE`, or what psycopg takes for PostgreSQL (a URL or `host=... dbname=...`). `worker`: a name that no process had before."""
+    """`url`: `sqlite:///FILE`, or what psycopg takes for PostgreSQL (a URL or `host=... dbname=...`). `worker`: a name that no process had before.
+    `queue`: those who can take the same segments share one.
+    """
 
     url: str
     worker: str
+    queue: str = "remit"
     poll_s: float = 0.1
 
 
@@ -96,7 +98,7 @@ class DbosDispatcher:
         """Have `segment` handled by some worker, `delay_s` from now at the soonest."""
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
-            "queue_name": QUEUE,
+            "queue_name": self._options.queue,
             "workflow_id": f"{segment.run_id}:{segment.number}",  # a second one with this id is the first
             "queue_partition_key": segment.tenant,
             "priority": segment.urgency + 1,
@@ -132,11 +134,12 @@ class DbosDispatcher:
         async with _told("the queue cannot be listened to"):
             DBOS(config=config)
             DBOS.workflow(name=WORKFLOW)(segment)
+            DBOS.listen_queues([self._options.queue])
             await asyncio.to_thread(DBOS.launch)
             # not its asynchronous twin, which would make DBOS's threads those of our loop for good
             await asyncio.to_thread(
                 DBOS.register_queue,
-                QUEUE,
+                self._options.queue,
                 worker_concurrency=slots,
                 partition_worker_concurrency=slots,  # any limit of a partition makes the queue a partitioned one
                 polling_interval_sec=self._options.poll_s,
@@ -147,18 +150,18 @@ class DbosDispatcher:
         """Give back to the queue what workers had that are not among `live`; how many segments these were."""
         async with _told("the queue cannot be looked through"):
             started = await self._client.list_workflows_async(
-                status=STARTED, queue_name=QUEUE, load_input=False, load_output=False
+                status=STARTED, queue_name=self._options.queue, load_input=False, load_output=False
             )
             lost = [one.workflow_id for one in started if one.executor_id not in live]
             if lost:
-                await self._client.resume_workflows_async(lost, queue_name=QUEUE)
+                await self._client.resume_workflows_async(lost, queue_name=self._options.queue)
             return len(lost)
 
     async def waiting(self) -> Mapping[str, int]:
         """How many segments wait, by tenant."""
         async with _told("the queue cannot be looked through"):
             queued = await self._client.list_workflows_async(
-                status=WAITING, queue_name=QUEUE, load_input=False, load_output=False
+                status=WAITING, queue_name=self._options.queue, load_input=False, load_output=False
             )
             return Counter(one.queue_partition_key or "" for one in queued)
 
@@ -171,7 +174,7 @@ class DbosDispatcher:
             while True:
                 ended = await self._client.list_workflows_async(
                     status=ENDED,
-                    queue_name=QUEUE,
+                    queue_name=self._options.queue,
                     completed_before=before,
                     limit=PAGE,
                     load_input=False,

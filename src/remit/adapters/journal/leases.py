@@ -22,6 +22,7 @@ SELECT id, agent, trace_id, worker, status, interruptions FROM run
 WHERE status IN ('running', 'queued') AND worker NOT IN ({_LIVE}) AND (status = 'running' OR worker <> '')
 ORDER BY id
 """
+_HELD_RUNS = "SELECT id FROM run WHERE status IN ('running', 'queued') AND status = 'running' AND worker = ?"
 _HOLD_LEASE = """
 INSERT INTO worker (id, lease_until) VALUES (?, ?)
 ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
@@ -50,6 +51,11 @@ def hold_lease(connection: Sql, worker: str, now_us: int, lease_us: int, alone: 
 def workers(connection: Sql, now_us: int) -> Sequence[str]:
     """The workers that hold a lease."""
     return [name for (name,) in connection.execute(f"{_LIVE} ORDER BY id", (now_us,))]
+
+
+def held_runs(connection: Sql, worker: str) -> Sequence[str]:
+    """The runs that a worker has begun and that have neither ended nor wait."""
+    return [run_id for (run_id,) in connection.execute(_HELD_RUNS, (worker,))]
 
 
 def interrupt(connection: Sql, now_us: int, at_us: int) -> tuple[str, ...]:

@@ -170,6 +170,9 @@ class SqlJournal(SqlReads):
             each, lambda sql: leases.hold_lease(sql, self._worker, self._now_us(sql), lease_us, alone)
         )
 
+    async def held_runs(self) -> Sequence[str]:
+        return await self._read(lambda sql: leases.held_runs(sql, self._worker))
+
     async def workers(self) -> Sequence[str]:
         return await self._read(lambda sql: leases.workers(sql, self._now_us(sql)))
 
