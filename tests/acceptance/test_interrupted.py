@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import socket
 import subprocess
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 from acceptance_cli import PATIENCE_S, Cli, Finished, agent_folder, changed, until
+from silent_server import SilentServer
 
 SCRIPTS = {
     "mail": "name: mail\nmatch: mail\nturns:\n  - call:\n"
@@ -29,30 +28,6 @@ SCRIPTS = {
 }
 
 _WITH_SHORT_TOOLS = changed(("  data_access:", "  timeouts: {tool_call_s: 8}\n  data_access:"))
-
-
-class SilentServer:
-    """Takes connections and never says a word: a mail server that hangs."""
-
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._taken: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        self.url = f"smtp://127.0.0.1:{self._socket.getsockname()[1]}?starttls=no"
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self._taken.append(self._socket.accept()[0])
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-        for taken in self._taken:
-            taken.close()
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +106,16 @@ def test_a_killed_run_leaves_its_intent_open(killed: Killed) -> None:
     assert "tool:send_email" in listed.stdout
 
 
-def test_the_next_run_ends_the_interrupted_one_and_says_so(killed: Killed) -> None:
+def test_the_next_process_leaves_the_interrupted_run_to_go_on_and_says_so(killed: Killed) -> None:
     assert killed.next_run.exit == 0
     assert killed.next_run.json["answer"] == "quick"
-    assert "audit search --open" in killed.next_run.stderr
+    assert "runs resume --all-ready" in killed.next_run.stderr
     assert "1 run" in killed.next_run.stderr
     runs = {run["run_id"]: run for run in killed.cli.ask("runs", "list")}
     interrupted = runs[killed.intent["run"]]
-    assert interrupted["status"] == "failed"
+    assert interrupted["status"] == "suspended"
     assert interrupted["error"]["code"] == "run.interrupted"
-    assert interrupted["ended_at"] is not None
+    assert interrupted["ended_at"] is None
     (ended,) = [
         record
         for record in killed.cli.ask("audit", "search", "--kind", "run.ended")

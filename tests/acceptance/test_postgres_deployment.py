@@ -36,7 +36,7 @@ def test_what_one_worker_has_done_all_see(tmp_path: Path, database: str) -> None
     assert "PostgreSQL" in doctor.stdout
 
 
-def test_what_a_killed_worker_left_is_ended_by_another_and_what_a_live_one_has_is_not(
+def test_what_a_killed_process_left_waits_to_go_on_and_what_a_live_one_has_does_not(
     tmp_path: Path, database: str
 ) -> None:
     slow = agent_folder(tmp_path / "agent", scripts=_SLOW)
@@ -66,7 +66,7 @@ def test_what_a_killed_worker_left_is_ended_by_another_and_what_a_live_one_has_i
         assert done.exit == 0, done.stderr
         assert running() == [living]
         shown = third.ask("runs", "show", left)
-        assert shown["status"] == "failed"
+        assert shown["status"] == "suspended"
         assert "run.interrupted" in str(shown)
 
 

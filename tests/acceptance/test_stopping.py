@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -84,24 +83,3 @@ def test_a_paused_tool_is_refused_and_the_model_is_told(cli: Cli, tmp_path: Path
     assert cli.run("tools", "pause", "no_such_tool", "--reason", "r").exit == 3
     assert cli.run("tools", "resume", "search_kb").exit == 0
     assert "the index is rebuilt" not in cli.task("told", config=config).json["answer"]
-
-
-def test_a_worker_that_watches_goes_on_by_itself_after_the_decision(cli: Cli, tmp_path: Path) -> None:
-    text = "  approvals:\n    - tool: search_kb\n      reason: drill\n  data_access:"
-    config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
-    config.write_text(config.read_text().replace("  data_access:", text, 1))
-    cli.environment["REMIT_PRINCIPAL"] = "requester"
-    run = cli.task("steps", config=config)
-    assert run.exit == 4
-    with cli.started("runs", "resume", "--watch", "--config", config, "--offline") as worker:
-        for _ in range(2):  # each of its two searches waits
-            (approval,) = until(lambda: cli.ask("approvals", "list"), "an approval")
-            approved = cli.run("approvals", "approve", approval["approval_id"], "--as", "alice")
-            assert approved.exit == 0, approved.stderr
-            until(lambda: cli.ask("approvals", "list", "--all")[0]["state"] == "used", "its use")
-        until(lambda: cli.ask("runs", "list")[0]["status"] == "succeeded", "its end")
-        worker.terminate()
-        began = time.monotonic()
-        _, stderr = worker.communicate(timeout=PATIENCE_S)
-    assert worker.returncode == 0, stderr
-    assert time.monotonic() - began < PATIENCE_S / 2

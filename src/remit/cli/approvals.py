@@ -196,9 +196,7 @@ def _decide(home: Path, approval_id: str, who: Principal, said: _Said, *, as_jso
     if after.verdict == "pending":
         print(f"  {after.quorum - len(after.votes)} more must approve")
         return
-    print(
-        f"  where `remit runs resume --watch` is on, the run goes on; else: remit runs resume {after.run_id}"
-    )
+    print(f"  where a `remit worker` is on, the run goes on; else: remit runs resume {after.run_id}")
 
 
 async def _vote(deployment: Deployment, approval_id: str, who: Principal, said: _Said) -> Approval:

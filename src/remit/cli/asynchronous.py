@@ -35,7 +35,7 @@ class Drain:
     """
 
     def __init__(self, grace_s: float | None) -> None:
-        self._grace_s = _grace_s() if grace_s is None else grace_s
+        self.grace_s = _grace_s() if grace_s is None else grace_s
         self._hand_over: Callable[[], None] | None = None
         self._take_nothing: Callable[[], None] = _nothing
         self._signals = 0
@@ -52,14 +52,14 @@ class Drain:
             task.cancel()
             return
         self._take_nothing()
-        if self._signals == 2 or self._grace_s == 0:
+        if self._signals == 2 or self.grace_s == 0:
             self._hand_over()
             return
         print(
-            f"remit: runs may finish within {self._grace_s:g} s, then they are handed over; once more to do so now",
+            f"remit: runs may finish within {self.grace_s:g} s, then they are handed over; once more to do so now",
             file=sys.stderr,
         )
-        asyncio.get_running_loop().call_later(self._grace_s, self._hand_over)
+        asyncio.get_running_loop().call_later(self.grace_s, self._hand_over)
 
 
 def run_async(work: Coroutine[Any, Any, T], drain: Drain | None = None) -> T:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 import orjson
 
+from remit.cli.agent_options import agent_options, changes_of
 from remit.cli.asynchronous import Drain, grace_option, run_async
 from remit.cli.audit import audit_lines
 from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json
@@ -24,9 +25,13 @@ from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord
 from remit.ports.journal import AuditEntry, AuditQuery
 from remit.ports.services import Stream
+from remit.runtime import intake
+from remit.runtime.clock import SystemClock
 from remit.runtime.runner import RunResult
 from remit.wiring.agent import AgentOptions, open_agent
-from remit.wiring.deployment import Deployment
+from remit.wiring.deployment import Deployment, make_home
+from remit.wiring.journals import open_journal
+from remit.wiring.remits import load_remit
 
 _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUSPENDED}
 
@@ -36,6 +41,7 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
     "  remit run agent-config.yaml --offline --task 'I was charged twice'\n"
     "  remit run agent-config.yaml --task @task.txt --context customer_id=C-1042 --json\n"
     "  remit run agent-config.yaml --task 'What is wrong with this bill?' --attach bill.pdf\n"
+    "  remit run agent-config.yaml --task 'I was charged twice' --detach      # a `remit worker` takes it\n"
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--task", required=True, help="What to do; @FILE reads it from a file, - from standard input.")
@@ -52,16 +58,18 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
     type=click.Path(path_type=Path),
     help="An image (PNG, JPEG, GIF, WebP) or a PDF that the model is shown with the task (may be repeated).",
 )
-@click.option("--model", help="Ask this model instead of the configuration's.")
-@click.option(
-    "--answer-schema",
-    type=click.Path(path_type=Path),
-    help="The answer must be JSON that fits the JSON Schema in this file.",
-)
-@click.option("--offline", is_flag=True, help="Let the scripted model server answer: no key, no network.")
+@agent_options
 @click.option("--stream", is_flag=True, help="Show the model's words as they come.")
 @click.option(
     "--report", is_flag=True, help="Afterwards show the trace, the audit records and what to try next."
+)
+@click.option("--detach", is_flag=True, help="Leave it to a `remit worker`, print the run's id and return.")
+@click.option(
+    "--urgency",
+    type=click.IntRange(0, 1_000),
+    default=500,
+    show_default=True,
+    help="With --detach: of a tenant's queued runs the lower is taken first.",
 )
 @grace_option
 @json_option
@@ -80,14 +88,19 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
     task = _task(given["task"]) + _context(given["contexts"])
     attachments = [_attachment(path) for path in given["files"][: uploads.COUNT_MAX + 1]]
     watch = None if as_json else Watch()
-    schema = given["answer_schema"]
-    changes = {"model": given["model"], "answer_schema": schema and str(schema.absolute())}
     options = AgentOptions(
         config=given["config"],
-        changes={key: value for key, value in changes.items() if value},
+        changes=changes_of(given),
         offline=given["offline"],
         watch=watch,
     )
+    if given["detach"]:
+        if given["stream"] or report:
+            raise RemitError(
+                "usage.invalid", "a detached run shows nothing", remedy="leave out --stream and --report"
+            )
+        run_async(_detach(deployment, options, task, attachments, given["urgency"], as_json))
+        return
     show = _Show(as_json=as_json, report=report, stream=watch if given["stream"] else None)
     drain = Drain(given["grace_s"])
     sys.exit(run_async(_run(deployment, options, _Task(task, attachments, drain), show), drain))
@@ -118,7 +131,7 @@ async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show:
             _say(notice)
         if agent.interrupted:
             _say(
-                f"{len(agent.interrupted)} run(s) of a process that died were ended: remit audit search --open"
+                f"{len(agent.interrupted)} run(s) of a process that died wait to go on: remit runs resume --all-ready"
             )
         task.drain.opened(agent.runner.hand_over)
         result = await agent.runner.run(task.text, person(), show.stream, task.attachments)
@@ -135,6 +148,30 @@ async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show:
     if entries:  # the traces are complete once the agent is closed
         await _print_report(deployment, options.config, result, [entry.body for entry in entries])
     return _EXITS.get(result.end.status, CODES[result.end.code].exit if result.end.code else Exit.FAILED)
+
+
+async def _detach(
+    deployment: Deployment,
+    options: AgentOptions,
+    task: str,
+    attachments: Sequence[Attachment],
+    urgency: int,
+    as_json: bool,
+) -> None:
+    """Leave a run in the journal, where the workers of its agent find it."""
+    remit = load_remit(options.config, options.changes)
+    clock = SystemClock()
+    run = intake.new_run(remit, task, person(), clock)
+    make_home(deployment.home)
+    journal = open_journal(deployment, clock)
+    try:
+        await intake.enqueue(journal, remit, run, attachments, urgency)
+    finally:
+        await journal.close()
+    if as_json:
+        print_json({"run_id": run.id, "status": "queued", "agent": remit.agent, "remit_digest": remit.digest})
+    else:
+        print(run.id)
 
 
 def _as_json(result: RunResult, record: RunRecord, *, has_schema: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+import orjson
 
 from remit.cli.asynchronous import run_async
 from remit.cli.output import (
@@ -20,12 +21,16 @@ from remit.cli.output import (
     print_table,
 )
 from remit.cli.runs_control import cancel, find_run, resume
+from remit.cli.runs_wait import wait
 from remit.core import audit
+from remit.core.audit import AuditKind
 from remit.core.errors import RemitError
 from remit.core.money import format_usd, usd_text
 from remit.core.runs import RunRecord, RunStatus
-from remit.ports.journal import CallRecord
+from remit.ports.journal import AuditQuery, CallRecord
 from remit.wiring.deployment import Deployment, open_reader
+
+_STORY: tuple[AuditKind, ...] = ("run.created", "run.taken", "run.ended")
 
 
 @click.group(epilog="\b\nExamples:\n  remit runs list --status failed\n  remit runs show 01m8...\n")
@@ -35,6 +40,7 @@ def command() -> None:
 
 command.add_command(resume)
 command.add_command(cancel)
+command.add_command(wait)
 
 
 @command.command("list")
@@ -76,9 +82,9 @@ def list_runs(home: Path, status: RunStatus | None, limit: int, as_json: bool) -
 def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
     """Show one run: who asked what, how it ended, and every governed call."""
     deployment = Deployment(home=home, environment=os.environ)
-    record, calls = run_async(_show(deployment, run_id))
+    record, calls, story = run_async(_show(deployment, run_id))
     if as_json:
-        print_json(run_json(record) | {"calls": [_call_json(call) for call in calls]})
+        print_json(run_json(record) | {"calls": [_call_json(call) for call in calls], "story": story})
         return
     end = record.end
     facts = [
@@ -99,6 +105,12 @@ def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
     if end is not None and end.answer:
         print(f"\n{bold('answer')}\n{clean_text(end.answer)}")
     print()
+    told = [
+        (one["at"][:19].replace("T", " "), _happened(one), one.get("worker") or one.get("principal", ""))
+        for one in story
+    ]
+    print_table(("when (UTC)", "what", "who"), told)
+    print()
     rows = [
         (
             call.action_id.partition(".")[2],
@@ -111,6 +123,14 @@ def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
         for call in calls
     ]
     print_table(("call", "kind", "resource", "state", "started (UTC)", "cost"), rows, right=frozenset({5}))
+
+
+def _happened(record: dict[str, Any]) -> str:
+    """What a record of the run's story says, in a word or two."""
+    kind = str(record["kind"]).partition(".")[2]
+    if kind == "ended":
+        return f"{record['status']} {record.get('code', '')}".rstrip()
+    return kind
 
 
 def run_json(record: RunRecord) -> dict[str, Any]:
@@ -164,9 +184,19 @@ async def _list(deployment: Deployment, status: RunStatus | None, limit: int) ->
         return [] if journal is None else await journal.runs(status=status, limit=limit)
 
 
-async def _show(deployment: Deployment, run_id: str | None) -> tuple[RunRecord, Sequence[CallRecord]]:
+async def _show(
+    deployment: Deployment, run_id: str | None
+) -> tuple[RunRecord, Sequence[CallRecord], list[dict[str, Any]]]:
+    """The run, its calls, and the records of its own: who created, took, lost and ended it."""
     async with open_reader(deployment) as journal:
         if journal is None:
             raise RemitError("run.unknown", f"there is no journal in {deployment.home}")
         record = await find_run(journal, run_id)
-        return record, await journal.calls(record.run.id)
+        entries = [
+            entry
+            for kind in _STORY
+            for entry in await journal.audit(AuditQuery(run_id=record.run.id, kind=kind, limit=1000))
+        ]
+        entries.sort(key=lambda entry: entry.seq)
+        story = [orjson.loads(entry.body) for entry in entries]
+        return record, await journal.calls(record.run.id), story

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from remit.cli.agent_options import agent_options, changes_of
 from remit.cli.asynchronous import Drain, grace_option, run_async
 from remit.cli.output import clean, clean_text, json_option, print_json
 from remit.cli.people import as_option, person, reason_option
@@ -35,7 +36,6 @@ class _Wanted:
 
     run_id: str | None
     all_ready: bool
-    watch: bool
     as_json: bool
     drain: Drain
 
@@ -44,12 +44,10 @@ class _Wanted:
     "resume",
     epilog="\b\nExamples:\n"
     "  remit runs resume 01m8... --config agent-config.yaml\n"
-    "  remit runs resume --all-ready\n"
-    "  remit runs resume --watch      # a worker: whatever becomes ready goes on, until Ctrl-C\n",
+    "  remit runs resume --all-ready      # `remit worker` stays, and does so all the time\n",
 )
 @click.argument("run_id", required=False)
 @click.option("--all-ready", is_flag=True, help="Every run that has nothing left to wait for.")
-@click.option("--watch", is_flag=True, help="Stay, and resume what becomes ready, until SIGTERM or Ctrl-C.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -57,9 +55,7 @@ class _Wanted:
     show_default=True,
     help="The governance file that the runs began under.",
 )
-@click.option("--model", help="As it was given to `remit run`.")
-@click.option("--answer-schema", type=click.Path(path_type=Path), help="As it was given to `remit run`.")
-@click.option("--offline", is_flag=True, help="Let the scripted model server answer.")
+@agent_options
 @grace_option
 @json_option
 @click.pass_obj
@@ -71,22 +67,19 @@ def resume(home: Path, /, **given: Any) -> None:
     wanted = _Wanted(
         run_id=given["run_id"],
         all_ready=given["all_ready"],
-        watch=given["watch"],
         as_json=given["as_json"],
         drain=Drain(given["grace_s"]),
     )
-    if (wanted.run_id is not None) + wanted.all_ready + wanted.watch != 1:
-        raise RemitError("usage.invalid", "say which: RUN, --all-ready or --watch")
+    if (wanted.run_id is not None) + wanted.all_ready != 1:
+        raise RemitError("usage.invalid", "say which: RUN or --all-ready")
     os.umask(0o077)
     deployment = Deployment(home=home, environment=os.environ)
-    schema = given["answer_schema"]
-    changes = {"model": given["model"], "answer_schema": schema and str(schema.absolute())}
     # who reads or cancels runs does not wait for all that an agent needs
     from remit.wiring.agent import AgentOptions  # noqa: PLC0415
 
     options = AgentOptions(
         config=given["config"],
-        changes={key: value for key, value in changes.items() if value},
+        changes=changes_of(given),
         offline=given["offline"],
         watch=None if wanted.as_json else Watch(),
     )
@@ -119,16 +112,14 @@ async def _resume(deployment: Deployment, options: Any, wanted: _Wanted) -> int:
         def told(result: RunResult) -> None:
             results.append(result)
             if not wanted.as_json:
-                _print(result)
+                print_end(result.run.id, result.end)
 
         resumer = Resumer(agent.runner, agent.remit, agent.journal, SystemClock())
         wanted.drain.opened(agent.runner.hand_over, resumer.stop)
         if run_id is not None:
             told(await agent.runner.resume(run_id))
-        elif wanted.all_ready:
-            await resumer.resume_ready(told)
         else:
-            await resumer.watch(told)
+            await resumer.resume_ready(told)
     if wanted.as_json:
         print_json([_as_json(result) for result in results])
     elif not results:
@@ -181,9 +172,9 @@ def exit_of(end: RunEnd) -> int:
     return EXITS.get(end.status, CODES[end.code].exit if end.code else Exit.FAILED)
 
 
-def _print(result: RunResult) -> None:
-    end = result.end
-    print(f"{result.run.id}  {end.status} {end.code}".rstrip())
+def print_end(run_id: str, end: RunEnd) -> None:
+    """How a run ended, or why it waits, and its answer."""
+    print(f"{run_id}  {end.status} {end.code}".rstrip())
     if end.answer or end.message:
         print("\n".join(f"  {line}" for line in clean_text(end.answer or end.message).splitlines()))
 

@@ -90,12 +90,19 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "effect.cancelled": _kind(499, Exit.FAILED, "start the run again if it is still wanted"),
         # runs
         "run.unknown": _kind(404, Exit.USAGE, "list the runs with `remit runs list`"),
-        "run.interrupted": _kind(500, Exit.FAILED, "look at the open intents: `remit audit search --open`"),
+        "run.interrupted": _kind(
+            500,
+            Exit.FAILED,
+            "a `remit worker` goes on with it, or `remit runs resume`; open intents: `remit audit search --open`",
+        ),
         "run.timed_out": _kind(504, Exit.FAILED, "raise timeouts.run_s, or split the task", retryable=True),
         "run.cancelled": _kind(499, Exit.FAILED, "start the run again if it is still wanted"),
         "run.failed": _kind(500, Exit.FAILED, "look at the trace: `remit trace RUN`"),
         "run.no_slot": _kind(
             429, Exit.FAILED, "wait for a run to end, or raise max_concurrent_runs", retryable=True
+        ),
+        "run.not_ended": _kind(
+            504, Exit.FAILED, "wait longer; look whether a `remit worker` is on", retryable=True
         ),
         "run.handed_over": _kind(503, Exit.SUSPENDED, "let it go on: `remit runs resume`", retryable=True),
         "remit.changed": _kind(
@@ -114,7 +121,11 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
             "ask again: an action that was recorded is found, and not done twice",
             retryable=True,
         ),
-        "journal.locked": _kind(409, Exit.USAGE, "stop the other worker, or use another --home"),
+        "journal.locked": _kind(
+            409,
+            Exit.USAGE,
+            "stop the other worker, or use another --home; many workers share a PostgreSQL, each with a --home of its own",
+        ),
         "journal.schema": _kind(500, Exit.USAGE, "use a version of remit at least as new as the journal"),
         # configuration and use
         "config.invalid": _kind(422, Exit.USAGE, "mend the line that is named"),

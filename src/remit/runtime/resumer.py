@@ -16,8 +16,6 @@ from remit.ports.journal import JournalReads
 from remit.ports.services import Clock
 from remit.runtime.runner import Runner, RunResult
 
-POLL_S = 0.2
-
 Resumed: TypeAlias = Callable[[RunResult], None]
 """Told of each run that went on, once it has ended or waits again. Returns at once and never raises."""
 
@@ -47,18 +45,6 @@ class Resumer:
             count += len(ready)
             await asyncio.gather(*(self._resume(run_id, told) for run_id in ready))
         return count
-
-    async def watch(self, told: Resumed) -> None:
-        """Resume what becomes ready, until `stop`; then what is under way is waited for."""
-        async with asyncio.TaskGroup() as group:
-            while not self._stopping:
-                try:
-                    for run_id in await self._ready():
-                        group.create_task(self._resume(run_id, told))
-                except RemitError as error:
-                    if not error.kind.retryable:
-                        raise
-                await self._clock.sleep(POLL_S)
 
     async def _ready(self) -> list[str]:
         limit = self._remit.max_concurrent_runs

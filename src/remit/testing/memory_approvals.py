@@ -90,14 +90,11 @@ class MemoryApprovals(MemoryReads):
         stored = self.store.runs.get(run_id)
         if stored is None or stored.status != "suspended" or stored.end is None:
             return
-        if stored.end.code in _LEFT_CODES:
-            stored.ready_at_us = at_us
-            return
+        doubtful = ("unknown",) if stored.end.code in _LEFT_CODES else (None, "unknown")
         unknown = any(
-            call.admission.kind == "tool" and call.state in (None, "unknown")
-            for call in self._calls_of(run_id)
+            call.admission.kind == "tool" and call.state in doubtful for call in self._calls_of(run_id)
         )
-        if unknown or stored.end.code not in _WAITING_CODES:
+        if unknown or stored.end.code not in _WAITING_CODES + _LEFT_CODES:
             stored.ready_at_us = None
             return
         waits = (

@@ -34,7 +34,7 @@ from remit.ports.services import Receipt, Telemetry, ThresholdCrossed
 from remit.runtime.clock import SystemClock
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
-from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment
+from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment, make_home
 from remit.wiring.journals import renewing, working_journal
 from remit.wiring.outbox import delivering
 from remit.wiring.quota import QuotaFile
@@ -102,7 +102,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         # first the lock: who has to leave should hear it before anything slow is begun
-        _make_home(deployment.home)
+        make_home(deployment.home)
         stack.enter_context(WorkerLock(deployment.home / LOCK_FILE))
         metrics = Metrics()
         quota = QuotaFile(deployment.quota, clock, metrics.see_quota)
@@ -257,13 +257,6 @@ def _providers(
 
 async def _settled(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
-
-
-def _make_home(home: Path) -> None:
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise RemitError("journal.unavailable", f"{home} cannot be made", cause=str(error)) from error
 
 
 def _open_tools(

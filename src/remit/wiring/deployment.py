@@ -61,6 +61,14 @@ class Deployment:
         return any(self.environment.get(name) for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"))
 
 
+def make_home(home: Path) -> None:
+    """Make the home folder, for its user alone. Raises: RemitError `journal.unavailable`."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RemitError("journal.unavailable", f"{home} cannot be made", cause=str(error)) from error
+
+
 @asynccontextmanager
 async def open_reader(deployment: Deployment) -> AsyncIterator[JournalReads | None]:
     """The journal for reading, also beside a running worker; None where there is no journal yet.

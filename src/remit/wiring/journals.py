@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Notice: TypeAlias = Callable[[str], None]
 
-LEASE_US = 8_000_000
-RENEW_EVERY_S = 2.0
+LEASE_US = 6_000_000
+RENEW_EVERY_S = 1.5
 FOR_GOOD_US = 2**62
 """The lease of who is alone: the lock of its home ends with its process."""
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from remit.adapters.journal.sql import Sql
 from remit.ports.runs import ReadyRun
 
-# whoever lost a run, or handed it over, leaves it to the next worker to find what became of its calls
+# what became of a call that is open, the next worker of a run that was lost or handed over is to find
 _READY = """
 UPDATE run SET ready_at = CASE
-    WHEN code IN ('run.handed_over', 'run.interrupted') THEN ?4
-    WHEN code NOT IN ('approval.required', 'effect.unknown') THEN NULL
+    WHEN code NOT IN ('approval.required', 'effect.unknown', 'run.handed_over', 'run.interrupted') THEN NULL
     WHEN EXISTS (
         SELECT 1 FROM call LEFT JOIN done USING (seq)
-        WHERE call.id > ?2 AND call.id < ?3 AND call.kind = 'tool' AND (done.seq IS NULL OR state = 'unknown')
+        WHERE call.id > ?2 AND call.id < ?3 AND call.kind = 'tool'
+          AND (state = 'unknown' OR (done.seq IS NULL AND code NOT IN ('run.handed_over', 'run.interrupted')))
     ) THEN NULL
     ELSE coalesce((SELECT max(expires_at) FROM approval WHERE run_id = ?1 AND verdict = 'pending'), ?4)
 END
