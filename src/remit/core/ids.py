@@ -24,6 +24,12 @@ def action_id(run_id: str, step: int, place: str) -> str:
     return f"{run_id}.{step}.{place}"
 
 
+def child_run_id(action_id: str) -> str:
+    """The id of the run that the call `action_id` starts: the same at every performance of it, beside its run's id."""
+    number = int.from_bytes(hashlib.sha256(action_id.encode()).digest()[:10], "big")
+    return action_id[:10] + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(75, -1, -5))
+
+
 def trace_id(run_id: str) -> str:
     """The 128-bit trace id of a run, 32 hexadecimal digits."""
     return hashlib.sha256(run_id.encode()).hexdigest()[:32]

@@ -33,7 +33,10 @@ WITHOUT_ANSWER: frozenset[RunStatus] = FINAL - {"succeeded"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One task given to one agent under one remit. Times are microseconds since 1970 in UTC."""
+    """One task given to one agent under one remit. Times are microseconds since 1970 in UTC.
+
+    `parent`: the tool call of another run by which that run's agent asked this one; `depth`: how many runs stand above.
+    """
 
     id: str
     tenant: str
@@ -43,11 +46,18 @@ class Run:
     trace_id: str
     created_at_us: int
     deadline_us: int
+    parent: str | None = None
+    depth: int = 0
 
     @property
     def principal(self) -> Principal:
         """On whose behalf the run acts."""
         return self.task.principal
+
+    @property
+    def caller_id(self) -> str | None:
+        """The run above, whose call this run answers."""
+        return None if self.parent is None else self.parent.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

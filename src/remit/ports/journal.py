@@ -259,7 +259,10 @@ class JournalReads(RunReads, Protocol):
 
     async def calls(self, run_id: str) -> Sequence[CallRecord]: ...
     async def unresolved(self, limit: int = 100) -> Sequence[CallRecord]:
-        """The calls of which nobody knows whether they happened: unknown, or begun by a run that is not running."""
+        """The calls of which nobody knows whether they happened: unknown, or begun by a run that is not running.
+
+        A call that has started a run is none of them: that run's record says what became of it.
+        """
         ...
 
     async def approval_for(self, action_digest: str) -> Approval | None: ...

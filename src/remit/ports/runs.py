@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from remit.core.labels import DataClass
 from remit.core.messages import Attachment
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
 
@@ -68,10 +69,20 @@ class RunReads(Protocol):
     async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]: ...
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]: ...
     async def attachments(self, run_id: str) -> Sequence[Attachment]: ...
+    async def children(self, run_id: str) -> Sequence[RunRecord]:
+        """The runs that the calls of a run have started, oldest first."""
+        ...
+
+    async def classes(self, run_id: str) -> Sequence[DataClass]:
+        """The classes of the data that the tools of a run have returned to it, by their labels."""
+        ...
+
     async def ready_runs(
         self, agent: str, remit_digest: str, at_us: int, *, is_queued: bool | None = None, limit: int = 100
     ) -> Sequence[ReadyRun]:
         """The runs of an agent, under a remit, that may begin or go on; those that have waited longest first.
+
+        A run that another has started is not among them: it goes on with the call that started it.
 
         `is_queued`: only those that are in the queue already, or only those that are not.
         """
@@ -94,11 +105,15 @@ class RunCommits(Protocol):
         ...
 
     def end_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
-        """Move a run of this worker's to `ending.end.status`; False where it is another's, or may not go there."""
+        """Move a run of this worker's to `ending.end.status`; False where it is another's, or may not go there.
+
+        Where it ends, the runs that its calls have started and that have not ended are cancelled. A run that waits for
+        such runs (`run.waits`) is ready once all of them have ended or are ready.
+        """
         ...
 
     def cancel_run(self, run_id: str, ending: RunEnding, at_us: int) -> Future[bool]:
-        """End a run, whoever has it; False where it has ended."""
+        """End a run, whoever has it, and all below it; False where it has ended."""
         ...
 
     def note_queued(self, run_id: str, segment: int, is_queued: bool) -> Future[None]:

@@ -19,6 +19,7 @@ from remit.core.runs import TRANSITIONS
 from remit.ports.journal import Admitted, AuditQuery, Misfit, Recorded, Window
 from remit.ports.runs import StartRun
 from remit.testing.journal_cost_suite import JournalCostSuite
+from remit.testing.journal_family_suite import JournalFamilySuite
 from remit.testing.journal_money_suite import JournalMoneySuite
 from remit.testing.journal_outbox_suite import JournalOutboxSuite
 from remit.testing.journal_people_suite import JournalPeopleSuite
@@ -40,7 +41,12 @@ from remit.testing.journal_workers_suite import JournalWorkersSuite
 
 
 class JournalSuite(
-    JournalMoneySuite, JournalCostSuite, JournalOutboxSuite, JournalPeopleSuite, JournalWorkersSuite
+    JournalMoneySuite,
+    JournalCostSuite,
+    JournalOutboxSuite,
+    JournalPeopleSuite,
+    JournalWorkersSuite,
+    JournalFamilySuite,
 ):
     """What every journal promises."""
 

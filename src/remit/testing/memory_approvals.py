@@ -17,9 +17,10 @@ from remit.core.approvals import (
 )
 from remit.core.controls import Control
 from remit.core.outbox import OutboxMessage
+from remit.core.runs import Run
 from remit.testing.memory_store import MemoryReads
 
-_WAITING_CODES = ("approval.required", "effect.unknown")
+_WAITING_CODES = ("approval.required", "effect.unknown", "run.waits")
 _LEFT_CODES = ("run.handed_over", "run.interrupted")
 
 
@@ -82,6 +83,9 @@ class MemoryApprovals(MemoryReads):
                 for stored in self.store.runs.values():
                     if stored.status == "suspended" and stored.end and stored.end.code == "agent.paused":
                         stored.ready_at_us = at_us
+                for stored in self.store.runs.values():
+                    if stored.ready_at_us is not None:
+                        self._set_caller_ready(stored.run, at_us)
             self.store.audit.append(audit)
 
         return self._submit(operation)
@@ -92,17 +96,26 @@ class MemoryApprovals(MemoryReads):
             return
         doubtful = ("unknown",) if stored.end.code in _LEFT_CODES else (None, "unknown")
         unknown = any(
-            call.admission.kind == "tool" and call.state in doubtful for call in self._calls_of(run_id)
+            call.admission.kind == "tool" and call.state in doubtful and not self._started_by(call)
+            for call in self._calls_of(run_id)
         )
-        if unknown or stored.end.code not in _WAITING_CODES + _LEFT_CODES:
-            stored.ready_at_us = None
-            return
-        waits = (
+        waits = [
             one.expires_at_us
             for one in self.store.approvals.values()
             if one.run_id == run_id and one.verdict == "pending"
-        )
-        stored.ready_at_us = max(waits, default=at_us)
+        ]
+        for below in self._below(run_id):
+            unknown = unknown or below.status == "running"
+            if below.status == "suspended":
+                unknown = unknown or below.ready_at_us is None
+                waits.append(below.ready_at_us or 0)
+        known = not unknown and stored.end.code in _WAITING_CODES + _LEFT_CODES
+        stored.ready_at_us = max(waits, default=at_us) if known else None
+        self._set_caller_ready(stored.run, at_us)
+
+    def _set_caller_ready(self, run: Run, at_us: int) -> None:
+        if run.caller_id is not None:
+            self._set_ready(run.caller_id, at_us)
 
     def _put(self, message: OutboxMessage) -> None:
         if message.topic in self.store.topics:

@@ -91,6 +91,13 @@ class MemoryRuns(MemoryApprovals):
         self.store.audit.append(ending.audit)
         if waits:
             self._set_ready(run_id, at_us)
+            return True
+        for below in self._below(run_id):
+            end = RunEnd(status="cancelled", code="run.cancelled", message="the run that asked ended")
+            fields: records.Fields = {"run": below.run.id, "code": end.code}
+            cancelled = RunEnding(end=end, audit=records.record("run.ended", at_us, fields))
+            self._end(below.run.id, cancelled, at_us)
+        self._set_caller_ready(stored.run, at_us)
         return True
 
     def note_queued(self, run_id: str, segment: int, is_queued: bool) -> Future[None]:

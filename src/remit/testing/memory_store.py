@@ -11,6 +11,7 @@ from remit.core import audit as records
 from remit.core import days
 from remit.core.approvals import Approval
 from remit.core.controls import AgentLoad, Control
+from remit.core.labels import DATA_CLASSES, DataClass
 from remit.core.messages import Attachment, Usage
 from remit.core.outbox import OutboxMessage
 from remit.core.outcomes import OutcomeState
@@ -120,6 +121,7 @@ class MemoryReads:
             if call.admission.kind == "tool"
             and call.state in (None, "unknown")
             and self.store.runs[call.admission.run_id].status != "running"
+            and not self._started_by(call)
         ]
         return found[:limit]
 
@@ -143,6 +145,7 @@ class MemoryReads:
             and one.ready_at_us is not None
             and one.ready_at_us <= at_us
             and is_queued in (None, one.is_queued)
+            and one.run.parent is None
         ]
         oldest = sorted(ready, key=lambda pair: pair[0])[:limit]
         return [
@@ -158,6 +161,23 @@ class MemoryReads:
 
     async def attachments(self, run_id: str) -> Sequence[Attachment]:
         return self.store.runs[run_id].attachments
+
+    async def children(self, run_id: str) -> Sequence[RunRecord]:
+        return [self._run_record(one) for one in self._below(run_id)]
+
+    async def classes(self, run_id: str) -> Sequence[DataClass]:
+        results = [
+            orjson.loads(call.completion.result)
+            for call in self._calls_of(run_id)
+            if call.admission.kind == "tool" and call.completion is not None and call.state == "done"
+        ]
+        return [name for name in DATA_CLASSES if any(name in result["classes"] for result in results)]
+
+    def _below(self, run_id: str) -> list[StoredRun]:
+        return [one for one in self.store.runs.values() if one.run.caller_id == run_id]
+
+    def _started_by(self, call: StoredCall) -> bool:
+        return any(one.run.parent == call.admission.action_id for one in self.store.runs.values())
 
     async def controls(self) -> Sequence[Control]:
         return [self.store.controls[scope] for scope in sorted(self.store.controls)]

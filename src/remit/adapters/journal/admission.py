@@ -55,6 +55,7 @@ _RESOLVE = """
 UPDATE done SET state = ?, result = ?
 WHERE seq = (SELECT seq FROM call WHERE id = ?) AND state = 'unknown'
 """
+_STARTED = "SELECT 1 FROM run WHERE parent = ?"
 _DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -276,6 +277,8 @@ def complete_all(
 def resolve(connection: Sql, completion: Completion) -> bool:
     """Give a call that nobody knows the outcome of the one that a person has found; False where there is none such."""
     run_id = completion.action_id.partition(".")[0]
+    if connection.execute(_STARTED, (completion.action_id,)).fetchone() is not None:
+        return False  # a run answers it
     found = connection.execute(_RESOLVE, (completion.state, completion.result, completion.action_id)).rowcount
     if found:
         connection.execute(runs.APPEND, (completion.outcome,))

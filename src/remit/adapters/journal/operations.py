@@ -17,6 +17,7 @@ from remit.adapters.journal.admission import resolve
 from remit.adapters.journal.sql import Sql
 from remit.core.approvals import Approval, Vote
 from remit.core.controls import AgentLoad, Control
+from remit.core.labels import DataClass
 from remit.core.messages import Attachment
 from remit.core.outbox import Delivery, OutboxMessage
 from remit.core.runs import RunRecord, RunStatus
@@ -95,6 +96,12 @@ class SqlReads(ABC):
 
     async def attachments(self, run_id: str) -> Sequence[Attachment]:
         return await self._read(lambda sql: reads.attachments(sql, run_id))
+
+    async def children(self, run_id: str) -> Sequence[RunRecord]:
+        return await self._read(lambda sql: reads.children(sql, run_id))
+
+    async def classes(self, run_id: str) -> Sequence[DataClass]:
+        return await self._read(lambda sql: reads.classes(sql, run_id))
 
     async def controls(self) -> Sequence[Control]:
         return await self._read(reads.controls)

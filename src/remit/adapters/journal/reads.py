@@ -10,13 +10,14 @@ from remit.adapters.journal.sql import Sql
 from remit.core import audit
 from remit.core.actions import Principal, TaskSource
 from remit.core.controls import AgentLoad, Control
+from remit.core.labels import DATA_CLASSES, DataClass
 from remit.core.messages import Attachment, Usage
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
 from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord
 
 _RUN = """
 SELECT id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline,
-       status, started_at, ended_at, answer, code, message
+       parent, depth, status, started_at, ended_at, answer, code, message
 FROM run
 """
 _CALLS = """
@@ -32,7 +33,7 @@ WHERE call.seq IN (
     UNION ALL SELECT seq FROM inflight
 ) AND call.kind = 'tool' AND NOT EXISTS (
     SELECT 1 FROM run WHERE status = 'running' AND call.id > run.id || '.' AND call.id < run.id || '/'
-)
+) AND NOT EXISTS (SELECT 1 FROM run WHERE run.parent = call.id)
 """
 _TOTALS = """
 SELECT count(*) FILTER (WHERE call.kind = 'model' AND done.seq IS NOT NULL), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
@@ -45,6 +46,10 @@ SELECT id FROM call JOIN done USING (seq)
 WHERE id > ?1 AND id < ?2 AND exposes
   AND seq < (SELECT max(seq) FROM call WHERE id > ?1 AND id < ?2 AND kind = 'model')
 ORDER BY seq
+"""
+_CLASSES = """
+SELECT DISTINCT json_extract(result, '$.classes') FROM call JOIN done USING (seq)
+WHERE call.id > ? AND call.id < ? AND call.kind = 'tool' AND state = 'done'
 """
 _AGENTS = """
 SELECT tenant, agent, count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'running'),
@@ -72,11 +77,24 @@ def run_records(connection: Sql, status: RunStatus | None, limit: int) -> Sequen
     return [_record(connection, row) for row in rows]
 
 
+def children(connection: Sql, run_id: str) -> Sequence[RunRecord]:
+    """The runs that the calls of a run have started, oldest first."""
+    where = "WHERE parent > ? AND parent < ? ORDER BY seq"
+    rows = connection.execute(f"{_RUN} {where}", _span(run_id)).fetchall()
+    return [_record(connection, row) for row in rows]
+
+
+def classes(connection: Sql, run_id: str) -> Sequence[DataClass]:
+    """The classes of what the tools of a run have returned."""
+    found = {name for (labels,) in connection.execute(_CLASSES, _span(run_id)) for name in json.loads(labels)}
+    return [name for name in DATA_CLASSES if name in found]
+
+
 def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
     (run_id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline) = row[
         :10
     ]
-    status, started_at, ended_at, answer, code, message = row[10:]
+    parent, depth, status, started_at, ended_at, answer, code, message = row[10:]
     fields = json.loads(str(principal))
     who = Principal(**{**fields, "roles": tuple(fields["roles"])})
     run = Run(
@@ -88,6 +106,8 @@ def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
         trace_id=str(trace_id),
         created_at_us=created_at,  # type: ignore[arg-type]
         deadline_us=deadline,  # type: ignore[arg-type]
+        parent=parent,  # type: ignore[arg-type]
+        depth=depth,  # type: ignore[arg-type]
     )
     bounds = _span(run.id)
     steps, read, written, cache_read, cache_write, cost = connection.execute(_TOTALS, bounds).fetchone()

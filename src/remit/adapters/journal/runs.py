@@ -11,14 +11,14 @@ from remit.adapters.journal.sql import Rows, Sql
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.errors import RemitError
-from remit.core.runs import TRANSITIONS, Run
+from remit.core.runs import TRANSITIONS, Run, RunEnd
 from remit.ports.journal import Alert
 from remit.ports.runs import RunEnding, StartRun
 
 _INSERT_RUN = """
 INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, trace_id,
-                 status, created_at, deadline, worker, urgency, suspended_at, ready_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)
+                 status, created_at, deadline, worker, urgency, suspended_at, ready_at, parent, depth)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)
 """
 APPEND = "INSERT INTO audit (body) VALUES (?)"
 OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND expires_at <= ?"
@@ -36,6 +36,10 @@ UPDATE run SET status = 'running', started_at = coalesce(started_at, ?1),
                deadline = deadline + ?1 - coalesce(suspended_at, ?1), suspended_at = NULL, ready_at = NULL, is_queued = false,
                worker = ?3
 WHERE id = ?2
+"""
+_BELOW = """
+SELECT id, agent, trace_id FROM run
+WHERE parent > ? AND parent < ? AND status IN ('queued', 'running', 'suspended') ORDER BY id
 """
 _ATTACH = "INSERT INTO attachment (run_id, place, media_type, name, data) VALUES (?, ?, ?, ?, ?)"
 _REFUSED = "INSERT INTO refusal (call_id, decision) VALUES (?, ?) ON CONFLICT (call_id) DO NOTHING"
@@ -82,6 +86,8 @@ def create(connection: Sql, start: StartRun, worker: str) -> RemitError | None:
             500 if queueing is None else queueing.urgency,
             ready_at,
             ready_at,
+            run.parent,
+            run.depth,
         ),
     )
     rows = [
@@ -157,7 +163,28 @@ def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int, worker: str
     connection.execute(APPEND, (ending.audit,))
     if waits:
         waiting.set_ready(connection, run_id, at_us)
+    else:
+        _end_below(connection, run_id, at_us)
+        waiting.set_caller_ready(connection, run_id, at_us)
     return True
+
+
+def _end_below(connection: Sql, run_id: str, at_us: int) -> None:
+    """Nobody waits any more for the runs that the calls of a run have started."""
+    below = connection.execute(_BELOW, (f"{run_id}.", f"{run_id}/")).fetchall()
+    for child_id, agent, trace_id in below:
+        run_end = RunEnd(
+            status="cancelled", code="run.cancelled", message=f"run {run_id}, which asked, ended"
+        )
+        fields: audit.Fields = {
+            "run": child_id,
+            "agent": agent,
+            "status": run_end.status,
+            "code": run_end.code,
+            "trace": trace_id,
+        }
+        ending = RunEnding(end=run_end, audit=audit.record("run.ended", at_us, fields))
+        end(connection, child_id, ending, at_us)
 
 
 def presume(connection: Sql, at_us: int) -> tuple[Alert, ...]:

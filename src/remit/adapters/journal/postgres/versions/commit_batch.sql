@@ -87,6 +87,16 @@ BEGIN
 
     IF endings <> '{}' THEN
         ending_ids := ARRAY (SELECT one ->> 'id' FROM jsonb_array_elements(plan -> 'endings') AS one);
+        -- what such a run has started and nobody ended ends with it
+        IF EXISTS (
+            SELECT FROM unnest(ending_ids) AS ending (id)
+            CROSS JOIN LATERAL (
+                SELECT FROM run WHERE parent > ending.id || '.' AND parent < ending.id || '/'
+                                  AND status IN ('queued', 'running', 'suspended') OFFSET 0
+            ) AS below
+        ) THEN
+            RAISE EXCEPTION 'does not fit' USING ERRCODE = 'RM001';
+        END IF;
         WITH changed AS (
             UPDATE run SET status = one.status, ended_at = one.ended_at, ready_at = NULL, answer = one.answer, code = one.code,
                            message = one.message
