@@ -27,6 +27,7 @@ LOOP_LINES_MAX = 200
 BROAD_EXCEPTS = {
     "governance/gate.py": "any error before an effect denies; any error of an effect is failed or unknown",
     "runtime/runner.py": "any error of ours ends the run, recorded",
+    "runtime/worker.py": "any error of ours ends its run, and others go on",
     "adapters/journal/writer.py": "any error of an operation rolls its commit back and reaches who asked",
     "adapters/journal/postgres/writer.py": "the same, in batches and one by one",
     "adapters/telemetry/batches.py": "whatever a sink does, its thread lives on; what is lost is counted",

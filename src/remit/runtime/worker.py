@@ -22,7 +22,7 @@ from remit.runtime.runner import Runner, RunResult
 FEED_S = 0.1
 """So often the journal is asked for runs that are not in the queue."""
 
-TAKE_OVER_S = 2.0
+TAKE_OVER_S = 5.0
 RETRY_S = 0.5
 FORGET_S = 3_600.0
 FORGET_AFTER_S = 7 * 86_400.0

@@ -47,7 +47,7 @@ class DbosOptions:
     url: str
     worker: str
     queue: str = "remit"
-    poll_s: float = 0.1
+    poll_s: float = 0.3
 
 
 class JsonText(Serializer):
