@@ -41,6 +41,7 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
     "  remit run agent-config.yaml --offline --task 'I was charged twice'\n"
     "  remit run agent-config.yaml --task @task.txt --context customer_id=C-1042 --json\n"
     "  remit run agent-config.yaml --task 'What is wrong with this bill?' --attach bill.pdf\n"
+    "  remit run agent-config.yaml --session SUPPORT-77 --task 'And the second charge?'\n"
     "  remit run agent-config.yaml --task 'I was charged twice' --detach      # a `remit worker` takes it\n"
 )
 @click.argument("config", type=click.Path(path_type=Path))
@@ -57,6 +58,9 @@ _EXITS = {"succeeded": Exit.DONE, "refused": Exit.REFUSED, "suspended": Exit.SUS
     multiple=True,
     type=click.Path(path_type=Path),
     help="An image (PNG, JPEG, GIF, WebP) or a PDF that the model is shown with the task (may be repeated).",
+)
+@click.option(
+    "--session", default="", help="Go on with the conversation of this name, in which earlier runs were."
 )
 @agent_options
 @click.option("--stream", is_flag=True, help="Show the model's words as they come.")
@@ -85,33 +89,28 @@ def command(home: Path, /, as_json: bool, report: bool, **given: Any) -> None:
     if as_json and environment.get("REMIT_LOG") == "stdout":
         environment = {**environment, "REMIT_LOG": "stderr"}  # standard output is one JSON object
     deployment = Deployment(home=home, environment=environment)
-    task = _task(given["task"]) + _context(given["contexts"])
-    attachments = [_attachment(path) for path in given["files"][: uploads.COUNT_MAX + 1]]
+    task = _task_of(given)
     watch = None if as_json else Watch()
-    options = AgentOptions(
-        config=given["config"],
-        changes=changes_of(given),
-        offline=given["offline"],
-        watch=watch,
-    )
+    changes = changes_of(given)
+    options = AgentOptions(config=given["config"], changes=changes, offline=given["offline"], watch=watch)
     if given["detach"]:
         if given["stream"] or report:
             raise RemitError(
                 "usage.invalid", "a detached run shows nothing", remedy="leave out --stream and --report"
             )
-        run_async(_detach(deployment, options, task, attachments, given["urgency"], as_json))
+        run_async(_detach(deployment, options, task, given["urgency"], as_json))
         return
     show = _Show(as_json=as_json, report=report, stream=watch if given["stream"] else None)
     drain = Drain(given["grace_s"])
-    sys.exit(run_async(_run(deployment, options, _Task(task, attachments, drain), show), drain))
+    sys.exit(run_async(_run(deployment, options, task, show, drain), drain))
 
 
 class _Task(NamedTuple):
-    """What is to be done, what is attached to it, and what signals do to it."""
+    """What is to be done, what is attached to it, and the conversation that it goes on with."""
 
     text: str
     attachments: Sequence[Attachment]
-    drain: Drain
+    session: str
 
 
 class _Show:
@@ -123,7 +122,7 @@ class _Show:
         self.stream = stream
 
 
-async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show: _Show) -> int:
+async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show: _Show, drain: Drain) -> int:
     if options.offline:
         _say("offline: the scripted model server answers, not a real model (set ANTHROPIC_API_KEY for one)")
     async with open_agent(deployment, options) as agent:
@@ -133,8 +132,10 @@ async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show:
             _say(
                 f"{len(agent.interrupted)} run(s) of a process that died wait to go on: remit runs resume --all-ready"
             )
-        task.drain.opened(agent.runner.hand_over)
-        result = await agent.runner.run(task.text, person(), show.stream, task.attachments)
+        drain.opened(agent.runner.hand_over)
+        result = await agent.runner.run(task.text, person(), show.stream, task.attachments, task.session)
+        if result.end.status == "succeeded" and result.end.message:
+            _say(result.end.message)
         record = await agent.journal.run(result.run.id)
         if record is None:
             raise RemitError("journal.unavailable", "the run is not in the journal")
@@ -151,21 +152,16 @@ async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show:
 
 
 async def _detach(
-    deployment: Deployment,
-    options: AgentOptions,
-    task: str,
-    attachments: Sequence[Attachment],
-    urgency: int,
-    as_json: bool,
+    deployment: Deployment, options: AgentOptions, task: _Task, urgency: int, as_json: bool
 ) -> None:
     """Leave a run in the journal, where the workers of its agent find it."""
     remit = load_remit(options.config, options.changes)
     clock = SystemClock()
-    run = intake.new_run(remit, task, person(), clock)
+    run = intake.new_run(remit, task.text, person(), clock, task.session)
     make_home(deployment.home)
     journal = open_journal(deployment, clock)
     try:
-        await intake.enqueue(journal, remit, run, attachments, urgency)
+        await intake.enqueue(journal, remit, run, task.attachments, urgency)
     finally:
         await journal.close()
     if as_json:
@@ -246,6 +242,14 @@ async def _print_report(
 def _program() -> str:
     """What was typed to start this program, so that what is printed can be typed again."""
     return os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "remit"
+
+
+def _task_of(given: Mapping[str, Any]) -> _Task:
+    return _Task(
+        _task(given["task"]) + _context(given["contexts"]),
+        [_attachment(path) for path in given["files"][: uploads.COUNT_MAX + 1]],
+        given["session"],
+    )
 
 
 def _task(text: str) -> str:

@@ -185,7 +185,12 @@ def _attempt(
 
 
 def _effect(span: TraceSpan) -> Node:
-    label = {"model": f"chat {span.resource}", "release": "release answer"}.get(span.kind, span.resource)
+    label = {
+        "model": f"chat {span.resource}",
+        "release": "release answer",
+        "memory_read": f"read {span.resource}",
+        "memory_write": f"write {span.resource}",
+    }.get(span.kind, span.resource)
     shown = [f"{name}={value}" for name, value in span.shown.items()]
     flags = [word for word, on in (("truncated", span.truncated), ("replayed", span.replayed)) if on]
     cost = 0 if span.replayed else span.cost_nano_usd

@@ -17,8 +17,10 @@ from remit.core.errors import RemitError
 from remit.core.messages import Message, ModelRequest, ToolOffer, message_to_json
 
 ARGS_BYTES_MAX = 1024 * 1024
+SESSION = "session"
+"""The resource of what is read from a session and kept in it; which session it is stands in the arguments."""
 
-ActionKind: TypeAlias = Literal["model", "tool", "release"]
+ActionKind: TypeAlias = Literal["model", "tool", "release", "memory_read", "memory_write"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,20 @@ class Release(Action):
     kind: ClassVar[ActionKind] = "release"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRead(Action):
+    """Read the conversation of the runs before this one. `resource` is always `session`."""
+
+    kind: ClassVar[ActionKind] = "memory_read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryWrite(Action):
+    """Keep a turn of the conversation, or what it comes to in short. `resource` is always `session`."""
+
+    kind: ClassVar[ActionKind] = "memory_write"
+
+
 def model_call(
     place: Place, request: ModelRequest, message_digests: tuple[str, ...], offered: str | None = None
 ) -> ModelCall:
@@ -160,6 +176,23 @@ def tool_call(place: Place, tool: str, call_id: str, raw_args: Json) -> ToolCall
 def release(place: Place, answer: str) -> Release:
     """The action of giving `answer` to the principal."""
     return Release(place=place, resource="answer", args=canonical.canonical({"answer": answer}))
+
+
+def memory_read(place: Place, session: str) -> MemoryRead:
+    """The action of reading what is kept of `session`."""
+    return MemoryRead(place=place, resource=SESSION, args=canonical.canonical({"session": session}))
+
+
+def turn_write(place: Place, session: str, task: str, answer: str) -> MemoryWrite:
+    """The action of keeping a task and the answer to it as the newest turn of `session`."""
+    args = canonical.canonical({"session": session, "task": task, "answer": answer})
+    return MemoryWrite(place=place, resource=SESSION, args=args)
+
+
+def summary_write(place: Place, session: str, summary: str, covers: int) -> MemoryWrite:
+    """The action of keeping `summary` in the place of what `session` has up to the number `covers`."""
+    args = canonical.canonical({"session": session, "summary": summary, "covers": covers})
+    return MemoryWrite(place=place, resource=SESSION, args=args)
 
 
 def offers_digest(offers: tuple[ToolOffer, ...]) -> str:

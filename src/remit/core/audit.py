@@ -26,6 +26,7 @@ AuditKind: TypeAlias = Literal[
     "overrun",  # a call cost more than was held for it
     "control",  # something was paused or resumed
     "remit",  # a governance file came into force
+    "erasure",  # somebody has what an agent remembers erased
 ]
 AUDIT_KINDS: tuple[AuditKind, ...] = (
     "run.created",
@@ -42,6 +43,7 @@ AUDIT_KINDS: tuple[AuditKind, ...] = (
     "overrun",
     "control",
     "remit",
+    "erasure",
 )
 
 

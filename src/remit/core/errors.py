@@ -61,7 +61,15 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "approval.unknown": _kind(404, Exit.USAGE, "list what waits with `remit approvals list`"),
         "approval.not_permitted": _kind(403, Exit.REFUSED, "have somebody decide who may"),
         "approval.invalid": _kind(403, Exit.REFUSED, "request a new approval for exactly this action"),
+        "memory.not_granted": _kind(
+            403, Exit.REFUSED, "grant it under `memory:` in the governance file, or do without"
+        ),
         # effects
+        "memory.full": _kind(413, Exit.FAILED, "erase what is not needed, or raise the limit that is named"),
+        "memory.unavailable": _kind(
+            503, Exit.FAILED, "look at the store that REMIT_MEMORY_URL names", retryable=True
+        ),
+        "memory.changed": _kind(409, Exit.FAILED, "start a new run: it begins with what is kept now"),
         "tool.failed": _kind(502, Exit.FAILED, "look at the tool's own error"),
         "tool.timeout": _kind(
             504, Exit.FAILED, "raise the tool's timeout, or make it faster", retryable=True

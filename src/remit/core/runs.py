@@ -36,6 +36,7 @@ class Run:
     """One task given to one agent under one remit. Times are microseconds since 1970 in UTC.
 
     `parent`: the tool call of another run by which that run's agent asked this one; `depth`: how many runs stand above.
+    `session`: the conversation that it goes on with, empty where it stands alone.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Run:
     deadline_us: int
     parent: str | None = None
     depth: int = 0
+    session: str = ""
 
     @property
     def principal(self) -> Principal:

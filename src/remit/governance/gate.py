@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from remit.core.actions import Action, ModelCall, Release, ToolCall
+from remit.core.actions import Action, MemoryRead, ModelCall, Release, ToolCall
 from remit.core.decisions import Decision
 from remit.core.errors import RemitError
 from remit.core.outcomes import Failed, Outcome, Refused, Suspended, Unknown
@@ -23,11 +23,11 @@ from remit.core.tools import ToolSpec
 from remit.governance import approvals, budget, denials, history, limits, records, results
 from remit.governance.budget import TenantCap
 from remit.governance.deadlines import Deadlines, cancels_of_task
-from remit.governance.history import History
+from remit.governance.effects import Effectful, Performer, is_of_run, note_seen
+from remit.governance.effects import Effects as Effects
+from remit.governance.effects import GovernedRun as GovernedRun
 from remit.governance.results import Attempted
-from remit.governance.rules import Rules
-from remit.ports.counting import TokenCounter
-from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
+from remit.ports.effects import EffectFailed
 from remit.ports.journal import (
     Admission,
     Admitted,
@@ -39,21 +39,7 @@ from remit.ports.journal import (
     Window,
 )
 from remit.ports.runs import RunEnding
-from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, TextSink, ThresholdCrossed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GovernedRun:
-    """A run, the rules it began under, and the number of its attempt. `on_text`: told a reply as it comes.
-
-    `history`: what is on record of a run that goes on.
-    """
-
-    run: Run
-    rules: Rules
-    attempt: int = 1
-    on_text: TextSink | None = None
-    history: History | None = None
+from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, ThresholdCrossed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +51,6 @@ class GateServices:
     clock: Clock
     telemetry: Telemetry
     tenant_cap: TenantCap | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
-    """The effect ports. Nobody but the gate is given them."""
-
-    model: Model
-    tools: ToolHost
-    counter: TokenCounter | None = None
 
 
 LEASE_GRACE_S = 60.0
@@ -90,6 +67,7 @@ class Gate:
         self._telemetry = services.telemetry
         self._tenant_cap = services.tenant_cap
         self._effects = effects
+        self._performer = Performer(effects=effects, prices=services.prices, clock=services.clock)
         self._deadlines = Deadlines()
 
     async def perform(self, action: Action, governed: GovernedRun) -> Outcome:
@@ -104,6 +82,8 @@ class Gate:
         outcome: Outcome = Failed(code="effect.cancelled", message="the run was cancelled")
         try:
             decision, outcome = await self._carry_out(action, governed, decision, started_us)
+            if governed.seen is not None:
+                note_seen(governed.seen, action, outcome)
             if cancels_of_task() > cancels:
                 raise asyncio.CancelledError  # it was recorded first, and is told below; stop means stop
             return outcome
@@ -122,12 +102,12 @@ class Gate:
 
     def _decide(self, action: Action, governed: GovernedRun) -> Decision:
         try:
-            run, place = governed.run, action.place
-            if place.run_id != run.id or place.principal != run.principal:
+            run = governed.run
+            if not is_of_run(action, run):
                 return denials.of_code("policy.error", "this action belongs to another run")
             if run.remit_digest != governed.rules.remit.digest:
                 return denials.of_code("policy.error", "these are not the rules that the run began under")
-            return governed.rules.decide(action)
+            return governed.rules.decide(action, governed.seen)
         except Exception as error:
             return denials.of_code("policy.error", f"a rule failed with {type(error).__name__}, which denies")
 
@@ -168,7 +148,7 @@ class Gate:
             denial = denials.of_misfit(admitted, governed.rules)
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Recorded):
-            return decision, self._replay(action, admitted)
+            return decision, await self._replay(action, governed, admitted)
         held_nano_usd = admission.amount_nano_usd
         del admission  # the effect may take minutes, and many may wait: what is on disk is not kept as well
         return decision, await self._perform_admitted(action, governed, decision, held_nano_usd)
@@ -299,7 +279,7 @@ class Gate:
 
     async def _attempt(self, action: Action, governed: GovernedRun, decision: Decision) -> Attempted:
         """Do it, once, within its constraints."""
-        if not isinstance(action, ModelCall | ToolCall):
+        if not isinstance(action, Effectful):
             return results.release_done(action.args_value()["answer"])  # its commit is all there is to it
         tool = _tool_of(action, governed)
         timeout_s = decision.constraints.timeout_s
@@ -307,7 +287,7 @@ class Gate:
         try:
             with deadline:
                 try:
-                    return await self._effect(action, governed, decision)
+                    return await self._performer.perform(action, governed, decision)
                 except EffectFailed as error:
                     return results.effect_failed(error, action, tool, self._prices)
         except (Exception, SystemExit) as error:  # a tool that exits ends its call, not this process
@@ -318,24 +298,6 @@ class Gate:
             # the message of a foreign exception may hold anything, so only its type is told
             message = f"{action.resource} broke with {type(error).__name__}"
             return results.interrupted(action, tool, _broken(action), message)
-
-    async def _effect(
-        self, action: ModelCall | ToolCall, governed: GovernedRun, decision: Decision
-    ) -> Attempted:
-        if isinstance(action, ModelCall):
-            reply = await self._effects.model.complete(action.request, governed.on_text)
-            return results.model_done(action, reply, self._prices)
-        run = governed.run
-        context = CallContext(
-            run_id=run.id,
-            tenant=run.tenant,
-            agent=run.agent,
-            idempotency_key=action.digest[:32],
-            constraints=decision.constraints,
-        )
-        value = await self._effects.tools.call(action.resource, action.args_value(), context)
-        tool = governed.rules.tools[action.resource]
-        return results.tool_done(action, value, tool, decision.constraints)
 
     def _complete(self, action: Action, governed: GovernedRun, attempted: Attempted) -> Future[Settled]:
         at_us = self._clock.now_us()
@@ -360,8 +322,10 @@ class Gate:
             )
         )
 
-    def _replay(self, action: Action, recorded: Recorded) -> Outcome:
+    async def _replay(self, action: Action, governed: GovernedRun, recorded: Recorded) -> Outcome:
         try:
+            if isinstance(action, MemoryRead) and recorded.state == "done":
+                return await self._performer.reread(governed, recorded)
             return results.replayed(action, recorded)
         except Exception as error:
             return Unknown(action_id=action.id, reason=f"its record cannot be read: {type(error).__name__}")

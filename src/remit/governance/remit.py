@@ -21,6 +21,7 @@ from remit.core.labels import DataClass
 from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
 from remit.governance import conditions, source
+from remit.governance.memories import NOTE_TOOLS, MemoryGrant, memory_grant
 from remit.governance.salvage import salvage
 from remit.governance.schema import Agent, ApprovalRule, GovernanceFile, SupportToolset
 from remit.governance.shapes import plain, schema_problem
@@ -90,6 +91,7 @@ class Remit:
     approvals: tuple[ApprovalRequirement, ...]
     support: SupportToolset
     answer_schema: Mapping[str, Any] | None
+    memory: MemoryGrant | None
     sources: Mapping[str, str]
 
     def source(self, rule: str) -> str:
@@ -162,6 +164,7 @@ class _Compiler:
         # the schema itself and not its path, so that the digest covers what it says
         self.agent = agent.model_copy(update={"answer_schema": self._answer_schema(agent, read_file)})
         self.tools = {tool.name: tool for tool in tools}
+        self._granted = self._allowed_tools()
 
     def compile(self) -> Remit:
         agent = self.agent
@@ -179,7 +182,7 @@ class _Compiler:
             max_steps=agent.max_steps,
             max_output_tokens=agent.max_output_tokens,
             result_bytes_max=agent.max_result_bytes,
-            allowed_tools=self._allowed_tools(),
+            allowed_tools=self._granted,
             denied_classes=frozenset(name for name in CLASS_RULE if not self._allows(name)),
             records_max=access.max_records_per_query,
             rate_limits=self._rate_limits(),
@@ -193,6 +196,7 @@ class _Compiler:
             approvals=tuple(self._approvals()),
             support=agent.toolsets.support,
             answer_schema=agent.answer_schema if isinstance(agent.answer_schema, dict) else None,
+            memory=memory_grant(agent.memory),
             sources=self._sources(),
         )
 
@@ -250,7 +254,11 @@ class _Compiler:
                 self._fail(
                     place, "config.duplicate_key", f"the tool {name!r} stands twice", "keep one of the two"
                 )
-        return tuple(self.agent.allowed_tools)
+            elif name in NOTE_TOOLS:
+                self._fail(
+                    place, "config.invalid", f"{name} is granted elsewhere", "write memory: {notes: true}"
+                )
+        return tuple(self.agent.allowed_tools) + (NOTE_TOOLS if self.agent.memory.notes else ())
 
     def _rate_limits(self) -> tuple[RateLimit, ...]:
         groups = sorted({tool.rate_group for tool in self.tools.values() if tool.rate_group})
@@ -274,9 +282,9 @@ class _Compiler:
         for index, rule in enumerate(self.agent.approvals):
             place: Path = ("approvals", index)
             tool = self.tools.get(rule.tool)
-            if tool is None or rule.tool not in self.agent.allowed_tools:
-                message = f"the tool {rule.tool!r} is not in allowed_tools, so this never fires"
-                remedy = source.nearest(rule.tool, self.agent.allowed_tools, "name a tool of allowed_tools")
+            if tool is None or rule.tool not in self._granted:
+                message = f"the tool {rule.tool!r} is not granted, so this never fires"
+                remedy = source.nearest(rule.tool, self._granted, "name a tool of allowed_tools")
                 self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)
                 continue
             denied = next((name for name in tool.classes if not self._allows(name)), None)

@@ -20,6 +20,7 @@ from remit.core.messages import ModelReply, Text, Usage, reply_from_json, reply_
 from remit.core.outcomes import Done, Failed, Outcome, OutcomeState, Unknown
 from remit.core.tools import ToolSpec
 from remit.governance import data
+from remit.governance.memories import SessionRead
 from remit.ports.effects import EffectFailed
 from remit.ports.journal import Recorded
 from remit.ports.services import Charge, Prices
@@ -99,6 +100,21 @@ def tool_done(action: ToolCall, value: Json, tool: ToolSpec, constraints: Constr
         cost_nano_usd=cost,
         exposes=tool.result_trust == "untrusted",
     )
+
+
+def session_done(read: SessionRead) -> Attempted:
+    """A session was read. What is recorded says which entries it were, and holds none of their texts."""
+    return Attempted(
+        state="done",
+        outcome=Done(value=read.shown, label=read.label),
+        result=read.result,
+        exposes=read.label.trust == "untrusted",
+    )
+
+
+def kept() -> Attempted:
+    """Something was kept."""
+    return Attempted(state="done", outcome=Done(value=None), result=b"null")
 
 
 def release_done(answer: str) -> Attempted:

@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 from jsonschema_rs import Draft202012Validator
 
 from remit.core import actions, canonical
-from remit.core.actions import Action, ModelCall, Release, ToolCall
+from remit.core.actions import Action, MemoryRead, MemoryWrite, ModelCall, Release, ToolCall
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints, Decision
 from remit.core.errors import CODES
+from remit.core.memory import Seen
 from remit.core.messages import ToolOffer
 from remit.core.tools import ToolSpec
+from remit.governance.memories import NOTE_TOOLS
 from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
 from remit.governance.shapes import AnswerShape, explain
 
@@ -51,16 +53,27 @@ class Rules:
         for index, name in enumerate(remit.fallback_models):
             self._models.setdefault(name, self._allow(f"fallback_models.{index}", model_bounds))
         self._answer = None if remit.answer_schema is None else AnswerShape(remit.answer_schema)
-        self._allow_release = self._allow(
-            "agent", Constraints(timeout_s=remit.tool_timeout_s, output_bytes_max=remit.result_bytes_max)
+        own = Constraints(
+            timeout_s=remit.tool_timeout_s,
+            output_bytes_max=remit.result_bytes_max,
+            denied_classes=remit.denied_classes,
         )
+        self._allow_release = self._allow("agent", own)
+        self._allow_session = self._allow("memory.sessions", own)
 
-    def decide(self, action: Action) -> Decision:
-        """The decision on `action` by the remit's rules alone; an action of no known kind is denied."""
+    def decide(self, action: Action, seen: Seen | None = None) -> Decision:
+        """The decision on `action` by the remit's rules alone; an action of no known kind is denied.
+
+        `seen`: the labels of what the run has been shown, where it may remember anything.
+        """
         if action.place.step > self.remit.max_steps:
             reason = f"the run has used its {self.remit.max_steps} steps"
             return self.deny("steps.exhausted", "max_steps", reason)
         if isinstance(action, ToolCall):
+            if action.resource in NOTE_TOOLS and (
+                unkept := self._unkept(action.resource == "remember", seen)
+            ):
+                return unkept
             return self._decide_tool(action)
         if isinstance(action, ModelCall):
             if not self.tools.keys() >= {offer.name for offer in action.request.tools}:
@@ -69,7 +82,9 @@ class Rules:
                 return self._models[action.resource]
             return self.deny("policy.denied", "model", f"the model {action.resource!r} is not granted")
         if isinstance(action, Release):
-            return self._decide_release(action)
+            return self._decide_answer(action.args_value()["answer"]) or self._allow_release
+        if isinstance(action, MemoryRead | MemoryWrite):
+            return self._decide_session(action, seen)
         return self.deny("policy.denied", "agent", f"there is no rule for {type(action).__name__}")
 
     def name_of(self, tool: str) -> str:
@@ -118,9 +133,30 @@ class Rules:
                 return decision
         return self._allow_tool[action.resource]
 
-    def _decide_release(self, action: Release) -> Decision:
-        problem = "" if self._answer is None else self._answer.problem(action.args_value()["answer"])
-        return self.deny("answer.invalid", "answer_schema", problem) if problem else self._allow_release
+    def _decide_answer(self, answer: str) -> Decision | None:
+        """The denial of an answer that may not be given."""
+        problem = "" if self._answer is None else self._answer.problem(answer)
+        return self.deny("answer.invalid", "answer_schema", problem) if problem else None
+
+    def _decide_session(self, action: MemoryRead | MemoryWrite, seen: Seen | None) -> Decision:
+        grant = self.remit.memory
+        if grant is None or not grant.sessions:
+            return self.deny("memory.not_granted", "memory.sessions", "this agent is not granted sessions")
+        writes = isinstance(action, MemoryWrite)
+        answer = action.args_value().get("answer")  # an answer that will not be given is not kept either
+        invalid = None if answer is None else self._decide_answer(answer)
+        return invalid or self._unkept(writes, seen) or self._allow_session
+
+    def _unkept(self, writes: bool, seen: Seen | None) -> Decision | None:
+        """The denial of keeping anything after what the run has been shown."""
+        grant = self.remit.memory
+        if grant is None or seen is None:
+            return self.deny("memory.not_granted", "memory", "this agent is not granted a memory")
+        unkept = [name for name in seen.ordered if name not in grant.kept] if writes else []
+        if not unkept:
+            return None
+        reason = f"the run has been shown data of the class {unkept[0]}, which may not be kept"
+        return self.deny("data.denied", "memory.keep_classes", reason)
 
     def _compile(self, tool: ToolSpec) -> tuple[Rule, ...]:
         """The tool's rules, denials first: the first that speaks decides."""
@@ -172,7 +208,7 @@ class Rules:
         if tool.timeout_s is not None:
             timeout_s = min(timeout_s, tool.timeout_s)
         return self._allow(
-            "allowed_tools",
+            "memory.notes" if tool.name in NOTE_TOOLS else "allowed_tools",
             Constraints(
                 timeout_s=timeout_s,
                 output_bytes_max=self.remit.result_bytes_max,

@@ -115,6 +115,39 @@ class ApprovalRule(Section):
     )
 
 
+class MemorySection(Section):
+    """What the agent may remember. Nothing, where this section is missing."""
+
+    sessions: bool = Field(
+        default=False, description="Runs of one session (`remit run --session`) know the earlier ones."
+    )
+    notes: bool = Field(
+        default=False, description="Grants the tools remember and recall, without a line in allowed_tools."
+    )
+    keep_classes: list[Literal["internal", "pii", "financial"]] = Field(
+        default=["internal"],
+        description="The classes of data that may be kept. A run that has seen another keeps nothing.",
+    )
+    session_ttl_days: int = Field(default=90, ge=1, le=3_650, description="So long a message is kept.")
+    note_ttl_days: int = Field(default=365, ge=1, le=3_650, description="So long a note is kept.")
+    session_tokens_max: int = Field(
+        default=8_000,
+        ge=500,
+        le=1_000_000,
+        description="The most of a session that the model is given, 4 bytes counted as one token; the older part is "
+        "summarised.",
+    )
+    session_bytes_max: int = Field(default=1_000_000, ge=1_000, le=100_000_000)
+    notes_max: int = Field(default=1_000, ge=1, le=10_000)
+    note_bytes_max: int = Field(default=2_000, ge=100, le=20_000)
+    bytes_max: int = Field(
+        default=100_000_000,
+        ge=1_000,
+        le=1_000_000_000_000,
+        description="Of all sessions and notes together, for each tenant.",
+    )
+
+
 class SupportToolset(Section):
     """Where the built-in support tools find their data. Paths are relative to this file."""
 
@@ -171,6 +204,7 @@ class Agent(Section):
     timeouts: Timeouts = Timeouts()
     approvals: list[ApprovalRule] = Field(default_factory=list)
     toolsets: Toolsets = Toolsets()
+    memory: MemorySection = MemorySection()
 
 
 class GovernanceFile(Section):

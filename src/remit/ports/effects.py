@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
+from remit.core.memory import Seen
 from remit.core.messages import ModelReply, ModelRequest, Usage
 from remit.core.tools import ToolSpec
 from remit.ports.services import TextSink
@@ -41,13 +42,17 @@ class EffectFailed(Exception):
 
 
 class CallContext(NamedTuple):
-    """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call."""
+    """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call.
+
+    `seen`: the labels of what the run has been shown, where it may remember anything.
+    """
 
     run_id: str
     tenant: str
     agent: str
     idempotency_key: str
     constraints: Constraints
+    seen: Seen | None = None
 
 
 class Model(Protocol):

@@ -60,6 +60,15 @@ class Conversation:
         """Whether the reply to the next model call is on record."""
         return self.step + 1 in self._replies
 
+    def go_on_from(self, earlier: Sequence[Message]) -> None:
+        """Have `earlier` stand before the task; to be called before the model is asked anything."""
+        before, task = list(earlier), self._messages.pop()
+        if before and before[-1].role == task.role:
+            task = Message(role=task.role, parts=before.pop().parts + task.parts)
+        self._digests.clear()
+        for message in (*before, task):
+            self._add(message)
+
     def model_call(self, attempt: int) -> ModelCall:
         """The next model call; a further attempt at the same step is a new action."""
         attempt, self.model = self._replies.get(self.step + 1, (attempt, self.model))

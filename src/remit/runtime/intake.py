@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from remit.core import canonical, ids, uploads
 from remit.core.actions import Principal, TaskSource
 from remit.core.errors import RemitError
+from remit.core.memory import session_list
 from remit.core.messages import Attachment
 from remit.core.runs import Run
 from remit.governance import records
@@ -20,8 +21,19 @@ URGENCY = 500
 URGENCY_MAX = 1_000
 
 
-def new_run(remit: Remit, text: str, principal: Principal, clock: Clock) -> Run:
-    """A run of an agent, with an id of its own. Raises: RemitError `value.invalid`, `value.too_large`, `usage.invalid`."""
+def new_run(remit: Remit, text: str, principal: Principal, clock: Clock, session: str = "") -> Run:
+    """A run of an agent, with an id of its own; of a session, where that is given.
+
+    Raises: RemitError `value.invalid`, `value.too_large`, `usage.invalid`, `memory.not_granted`.
+    """
+    if session:
+        session_list(session)
+        if remit.memory is None or not remit.memory.sessions:
+            raise RemitError(
+                "memory.not_granted",
+                f"{remit.agent} is not granted sessions",
+                remedy="write `memory: {sessions: true}` into its governance file, or leave the session out",
+            )
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
@@ -41,6 +53,7 @@ def new_run(remit: Remit, text: str, principal: Principal, clock: Clock) -> Run:
         trace_id=ids.trace_id(run_id),
         created_at_us=now_us,
         deadline_us=now_us + int(remit.run_timeout_s * 1_000_000),
+        session=session,
     )
 
 

@@ -17,6 +17,7 @@ from remit.core.runs import RunEnd
 from remit.governance.gate import Gate, GovernedRun
 from remit.runtime.context import Conversation, tool_result
 from remit.runtime.health import Health
+from remit.runtime.sessions import Session
 from remit.runtime.streaming import Streaming
 
 CALLS_PER_TURN_MAX = 64
@@ -43,6 +44,7 @@ class AgentLoop:
 
     def __init__(self, gate: Gate, conversation: Conversation, health: Health, streaming: Streaming) -> None:
         self._gate = gate
+        self.session: Session | None = None
         self._health = health
         self.streaming = streaming
         self.conversation = conversation
@@ -53,7 +55,11 @@ class AgentLoop:
 
     async def attempt(self, governed: GovernedRun) -> RunEnd | AttemptFailed:
         """Go on until the run ends, waits, or the attempt fails. Raises only cancellation."""
-        conversation = self.conversation
+        conversation, session = self.conversation, self.session
+        if session is not None and not session.is_open:
+            unread = await session.open(governed, conversation, self._book)
+            if unread is not None:
+                return _end_of(unread)
         while True:
             outcome = await self._perform_model(governed)
             if not isinstance(outcome, Done):
@@ -88,10 +94,13 @@ class AgentLoop:
         outcome = await self._gate.perform(conversation.model_call(governed.attempt), governed)
         if isinstance(outcome, Done | Failed) and not outcome.replayed:
             health.heard(conversation.model, available=isinstance(outcome, Done) or not outcome.retryable)
+        self._book(outcome)
+        return outcome
+
+    def _book(self, outcome: Outcome) -> None:
         self._add_cost(outcome)
         if isinstance(outcome, Done) and outcome.usage is not None and not outcome.replayed:
             self.usage += outcome.usage
-        return outcome
 
     def _add_cost(self, outcome: Outcome) -> None:
         if isinstance(outcome, Unknown) or (isinstance(outcome, Done | Failed) and not outcome.replayed):
@@ -111,9 +120,11 @@ class AgentLoop:
 
     async def _release(self, governed: GovernedRun, answer: str) -> RunEnd | AttemptFailed | None:
         """How the run ends with this answer; None where the model is to mend it."""
+        session = self.session
+        notice = "" if session is None else await session.keep(governed, self.conversation.step, answer)
         outcome = await self._gate.perform(self.conversation.release(answer), governed)
         if isinstance(outcome, Done):
-            return RunEnd(status="succeeded", answer=answer)
+            return RunEnd(status="succeeded", answer=answer, message=notice)
         if not isinstance(outcome, Refused) or outcome.decision.code != "answer.invalid":
             return _end_of(outcome)
         self._bad_answers += 1

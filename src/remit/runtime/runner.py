@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.errors import RemitError
+from remit.core.memory import Seen
 from remit.core.messages import Attachment, Usage
 from remit.core.runs import Run, RunEnd
 from remit.governance import records
@@ -26,6 +27,7 @@ from remit.runtime import intake
 from remit.runtime.context import Conversation
 from remit.runtime.health import Health
 from remit.runtime.loop import AgentLoop, AttemptFailed
+from remit.runtime.sessions import Session
 from remit.runtime.slots import Slots, left_s
 from remit.runtime.stops import POLL_S as STOP_POLL_S
 from remit.runtime.stops import Stops
@@ -92,12 +94,15 @@ class Runner:
         principal: Principal,
         stream: Stream | None = None,
         attachments: Sequence[Attachment] = (),
+        session: str = "",
     ) -> RunResult:
         """Give the agent a task; its replies are shown to `stream` while they are made.
 
-        Raises: RemitError `value.invalid`, `value.too_large` (nothing was begun), `journal.unavailable`.
+        `session`: the conversation that it goes on with.
+        Raises: RemitError `value.invalid`, `value.too_large`, `memory.not_granted` (nothing was begun),
+        `journal.unavailable`.
         """
-        run = intake.new_run(self._rules.remit, text, principal, self._clock)
+        run = intake.new_run(self._rules.remit, text, principal, self._clock, session)
         try:
             with self._attending(run.id):
                 await self._journal.create_run(intake.start_of(run, attachments))
@@ -237,8 +242,13 @@ class Runner:
         conversation = Conversation(run, self._rules, task.attachments, replies)
         streaming = Streaming(run, task.stream, self._clock, self._telemetry)
         loop = AgentLoop(self._gate, conversation, self._health, streaming)
+        loop.session = Session(self._gate, run, self._rules) if run.session else None
         governed = GovernedRun(
-            run=run, rules=self._rules, attempt=1 if history is None else history.attempt, history=history
+            run=run,
+            rules=self._rules,
+            attempt=1 if history is None else history.attempt,
+            history=history,
+            seen=None if self._rules.remit.memory is None else Seen(),
         )
         attempts = 0
         end = _CANCELLED

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 from remit.adapters.journal import schema
 from remit.adapters.journal.sql import Sql
 from remit.adapters.journal.sqlite import SqliteJournal
-from remit.core import actions
+from remit.core import actions, memory
 from remit.core.actions import Action, Place, Principal
 from remit.core.canonical import Json
 from remit.core.decisions import Decision
@@ -243,12 +243,12 @@ class FaultyRules(Rules):
     fault: Fault = "none"
     impatient = False
 
-    def decide(self, action: Action) -> Decision:
+    def decide(self, action: Action, seen: memory.Seen | None = None) -> Decision:
         if self.fault == "policy_raises":
             raise RuntimeError("the policy is broken")
         if self.fault == "policy_times_out":
             raise TimeoutError
-        decision = super().decide(action)
+        decision = super().decide(action, seen)
         if self.impatient:
             return replace(decision, constraints=replace(decision.constraints, timeout_s=HANG_S))
         return decision

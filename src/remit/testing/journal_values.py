@@ -41,6 +41,7 @@ def run_of(run_id: str, agent: str = "a") -> Run:
         trace_id="0" * 32,
         created_at_us=1,
         deadline_us=2,
+        session="SUPPORT-77",
     )
 
 

@@ -169,7 +169,9 @@ class MemoryReads:
         results = [
             orjson.loads(call.completion.result)
             for call in self._calls_of(run_id)
-            if call.admission.kind == "tool" and call.completion is not None and call.state == "done"
+            if call.admission.kind in ("tool", "memory_read")
+            and call.completion is not None
+            and call.state == "done"
         ]
         return [name for name in DATA_CLASSES if any(name in result["classes"] for result in results)]
 

@@ -36,6 +36,7 @@ from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment, make_home
 from remit.wiring.journals import renewing, working_journal
+from remit.wiring.memories import open_memory
 from remit.wiring.outbox import delivering
 from remit.wiring.quota import QuotaFile
 from remit.wiring.remits import load_remit, open_prices, tenant_cap
@@ -122,7 +123,11 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             tenant_cap=tenant_cap(deployment.environment),
         )
         rules = Rules(remit, tools.specs)
-        gate = Gate(services, Effects(model=model, tools=tools, counter=model))
+        memory = None
+        if remit.memory is not None:
+            memory = open_memory(deployment)
+            stack.push_async_callback(memory.close)
+        gate = Gate(services, Effects(model=model, tools=tools, counter=model, memory=memory))
         runner = Runner(services, gate, rules)
         await runner.announce()
         tending = [_tend(services, remit.agent), runner.watch()]

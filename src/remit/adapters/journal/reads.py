@@ -17,7 +17,7 @@ from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord
 
 _RUN = """
 SELECT id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline,
-       parent, depth, status, started_at, ended_at, answer, code, message
+       parent, depth, session, status, started_at, ended_at, answer, code, message
 FROM run
 """
 _CALLS = """
@@ -49,7 +49,7 @@ ORDER BY seq
 """
 _CLASSES = """
 SELECT DISTINCT json_extract(result, '$.classes') FROM call JOIN done USING (seq)
-WHERE call.id > ? AND call.id < ? AND call.kind = 'tool' AND state = 'done'
+WHERE call.id > ? AND call.id < ? AND call.kind IN ('tool', 'memory_read') AND state = 'done'
 """
 _AGENTS = """
 SELECT tenant, agent, count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'running'),
@@ -85,7 +85,7 @@ def children(connection: Sql, run_id: str) -> Sequence[RunRecord]:
 
 
 def classes(connection: Sql, run_id: str) -> Sequence[DataClass]:
-    """The classes of what the tools of a run have returned."""
+    """The classes of what the tools of a run, and its session, have returned."""
     found = {name for (labels,) in connection.execute(_CLASSES, _span(run_id)) for name in json.loads(labels)}
     return [name for name in DATA_CLASSES if name in found]
 
@@ -94,7 +94,7 @@ def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
     (run_id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline) = row[
         :10
     ]
-    parent, depth, status, started_at, ended_at, answer, code, message = row[10:]
+    parent, depth, session, status, started_at, ended_at, answer, code, message = row[10:]
     fields = json.loads(str(principal))
     who = Principal(**{**fields, "roles": tuple(fields["roles"])})
     run = Run(
@@ -108,6 +108,7 @@ def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
         deadline_us=deadline,  # type: ignore[arg-type]
         parent=parent,  # type: ignore[arg-type]
         depth=depth,  # type: ignore[arg-type]
+        session=str(session),
     )
     bounds = _span(run.id)
     steps, read, written, cache_read, cache_write, cost = connection.execute(_TOTALS, bounds).fetchone()

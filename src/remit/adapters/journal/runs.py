@@ -17,8 +17,9 @@ from remit.ports.runs import RunEnding, StartRun
 
 _INSERT_RUN = """
 INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, trace_id,
-                 status, created_at, deadline, worker, urgency, suspended_at, ready_at, parent, depth)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)
+                 status, created_at, deadline, worker, urgency, suspended_at, ready_at, parent, depth,
+                 session)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 APPEND = "INSERT INTO audit (body) VALUES (?)"
 OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND expires_at <= ?"
@@ -88,6 +89,7 @@ def create(connection: Sql, start: StartRun, worker: str) -> RemitError | None:
             ready_at,
             run.parent,
             run.depth,
+            run.session,
         ),
     )
     rows = [

@@ -86,7 +86,7 @@ def content_of(action: Action, outcome: Outcome) -> dict[str, str]:
         content[names.TOOL_CALL_ARGUMENTS] = cut(action.args.decode())
         if isinstance(outcome, Done):
             content[names.TOOL_CALL_RESULT] = cut(_dumps(outcome.value))
-    elif isinstance(outcome, Done):
+    elif isinstance(outcome, Done) and action.kind == "release":
         content[names.ANSWER] = cut(str(outcome.value))
     if isinstance(outcome, Failed):
         content[names.ERROR_MESSAGE] = cut(outcome.message)

@@ -27,7 +27,13 @@ from remit.ports.services import TelemetryEvent, ThresholdCrossed
 LogSink: TypeAlias = Literal["stdout", "stderr"] | Path
 
 _EVENT_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
-    {"tool": names.LOG_TOOL_CALL, "model": names.LOG_LLM_CALL, "release": names.LOG_RELEASE}
+    {
+        "tool": names.LOG_TOOL_CALL,
+        "model": names.LOG_LLM_CALL,
+        "release": names.LOG_RELEASE,
+        "memory_read": names.LOG_MEMORY,
+        "memory_write": names.LOG_MEMORY,
+    }
 )
 
 

@@ -38,6 +38,13 @@ from remit.ports.services import (
 )
 
 # A suspended run has not ended: it is counted when it does.
+_TOOL_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "model": names.TOOL_OF_MODEL_CALLS,
+        "memory_read": names.TOOL_OF_MEMORY,
+        "memory_write": names.TOOL_OF_MEMORY,
+    }
+)
 TASK_STATUS: Final[Mapping[RunStatus, str]] = MappingProxyType(
     {
         "succeeded": "success",
@@ -210,7 +217,7 @@ class Metrics:
         if replayed or not isinstance(outcome, (Done, Failed, Unknown)):
             return
         if action.kind != "release":
-            tool = action.resource if action.kind == "tool" else names.TOOL_OF_MODEL_CALLS
+            tool = action.resource if action.kind == "tool" else _TOOL_OF_KIND[action.kind]
             self._durations.observe((agent, tool), event.duration_us)
         if not isinstance(outcome, Unknown) and outcome.cost_nano_usd:
             model = action.resource if action.kind == "model" else names.MODEL_OF_TOOL_COSTS

@@ -19,6 +19,8 @@ EXECUTE_TOOL: Final = "execute_tool"
 CHAT: Final = "chat"
 ATTEMPT: Final = "agent.attempt"
 RELEASE: Final = "release answer"
+MEMORY_READ: Final = "read memory"
+MEMORY_WRITE: Final = "write memory"
 RETRY_EVENT: Final = "retry"
 
 # attributes of ours
@@ -89,12 +91,14 @@ SPANS_DROPPED: Final = "remit_spans_dropped_total"
 TELEMETRY_ERRORS: Final = "remit_telemetry_errors_total"
 TOOL_OF_MODEL_CALLS: Final = "llm"
 TOOL_OF_RUNS: Final = "run"
+TOOL_OF_MEMORY: Final = "memory"
 MODEL_OF_TOOL_COSTS: Final = "none"
 
 # log events
 LOG_TOOL_CALL: Final = "TOOL_CALL"
 LOG_LLM_CALL: Final = "LLM_CALL"
 LOG_RELEASE: Final = "RELEASE"
+LOG_MEMORY: Final = "MEMORY"
 LOG_BLOCKED: Final = "BLOCKED"
 FIRST_TEXT: Final = "remit_time_to_first_text_seconds"
 

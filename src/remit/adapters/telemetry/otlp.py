@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from remit.adapters.telemetry import content, names
@@ -151,6 +152,16 @@ class SpanBuilder:
         return self._ok
 
 
+_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "attempt": names.ATTEMPT,
+        "release": names.RELEASE,
+        "memory_read": names.MEMORY_READ,
+        "memory_write": names.MEMORY_WRITE,
+    }
+)
+
+
 def span_name(span: SpanRecord) -> str:
     """The span's name by the conventions; of low cardinality but for what a model may have made up."""
     if span.kind == "run":
@@ -159,7 +170,7 @@ def span_name(span: SpanRecord) -> str:
         return f"{names.EXECUTE_TOOL} {content.cut(span.resource, content.SHOWN_CHARS_MAX)}"
     if span.kind == "model":
         return f"{names.CHAT} {span.resource}"
-    return names.ATTEMPT if span.kind == "attempt" else names.RELEASE
+    return _NAMES[span.kind]
 
 
 def attributes(span: SpanRecord) -> dict[str, Any]:
@@ -206,7 +217,7 @@ def _effect(span: SpanRecord) -> dict[str, Any]:
         if span.cost_nano_usd:
             found[names.COST_NANO_USD] = span.cost_nano_usd
     else:
-        found[names.AGENT_SPAN] = "agent.release"
+        found[names.AGENT_SPAN] = f"agent.{span.kind}"
     if span.truncated:
         found[names.TRUNCATED] = True
     if span.replayed:

@@ -96,7 +96,15 @@ PRUNE: Final = ("DELETE FROM span WHERE run <= ?", "DELETE FROM run WHERE key <=
 Row: TypeAlias = tuple[Any, ...]
 
 # The position is what is stored: only ever append.
-_KINDS: Final[tuple[SpanKind, ...]] = ("run", "attempt", "model", "tool", "release")
+_KINDS: Final[tuple[SpanKind, ...]] = (
+    "run",
+    "attempt",
+    "model",
+    "tool",
+    "release",
+    "memory_read",
+    "memory_write",
+)
 _STATES: Final = ("done", "refused", "suspended", "failed", "unknown")
 _EFFECTS: Final = ("", "allow", "deny", "require_approval")
 

@@ -1,0 +1,1 @@
+"""What agents remember: on SQLite, PostgreSQL and Redis, and the tools that reach it."""
