@@ -156,6 +156,7 @@ def run_json(record: RunRecord) -> dict[str, Any]:
         "cost_usd": float(usd_text(record.cost_nano_usd)),
         "cost_nano_usd": record.cost_nano_usd,
         "exposed_by": list(record.exposed_by),
+        "interruptions": record.interruptions,
     }
 
 

@@ -74,7 +74,7 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as the journal knows it."""
+    """A run as the journal knows it. `interruptions`: how often the process that ran it died."""
 
     run: Run
     status: RunStatus
@@ -85,3 +85,4 @@ class RunRecord:
     usage: Usage
     cost_nano_usd: int
     exposed_by: tuple[str, ...]
+    interruptions: int = 0

@@ -248,6 +248,7 @@ class MemoryReads:
                 for call, completion in ended
                 if completion.exposes and call.seq < last_model
             ),
+            interruptions=stored.interruptions,
         )
 
 

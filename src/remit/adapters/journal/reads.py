@@ -17,7 +17,7 @@ from remit.ports.journal import AuditEntry, AuditQuery, Balance, CallRecord
 
 _RUN = """
 SELECT id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline,
-       parent, depth, session, status, started_at, ended_at, answer, code, message
+       parent, depth, session, status, started_at, ended_at, answer, code, message, interruptions
 FROM run
 """
 _CALLS = """
@@ -94,7 +94,7 @@ def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
     (run_id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, created_at, deadline) = row[
         :10
     ]
-    parent, depth, session, status, started_at, ended_at, answer, code, message = row[10:]
+    parent, depth, session, status, started_at, ended_at, answer, code, message, interruptions = row[10:]
     fields = json.loads(str(principal))
     who = Principal(**{**fields, "roles": tuple(fields["roles"])})
     run = Run(
@@ -135,6 +135,7 @@ def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
         ),
         cost_nano_usd=cost,
         exposed_by=tuple(call_id for (call_id,) in connection.execute(_EXPOSED_BY, bounds)),
+        interruptions=interruptions,  # type: ignore[arg-type]
     )
 
 
