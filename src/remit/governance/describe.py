@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from remit.core.labels import DATA_CLASSES
 from remit.core.money import format_usd
 from remit.core.tools import ToolSpec
+from remit.governance.memories import NOTE_TOOLS, MemoryGrant
 from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
 
+_DAY_US = 86_400_000_000
 _SPANS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
 _CLASSES = {
     "pii": "personal data (pii)",
@@ -48,7 +50,8 @@ def _grants(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
         if set(tool.classes) & remit.denied_classes:
             continue
         does = {"pure": "compute with", "read": "read with", "write": "change things with"}[tool.effect]
-        statements.append(_say(remit, "may", f"{does} {tool.name}", f"allowed_tools.{index}"))
+        rule = "memory.notes" if tool.name in NOTE_TOOLS else f"allowed_tools.{index}"
+        statements.append(_say(remit, "may", f"{does} {tool.name}", rule))
     for name in DATA_CLASSES:
         if name != "public" and name not in remit.denied_classes:
             statements.append(_say(remit, "may", f"see {_CLASSES[name]}", CLASS_RULE[name]))
@@ -90,10 +93,28 @@ def _caps(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
         text = f"answer with JSON that fits the schema{f' ({fields})' if fields else ''}"
         statements.append(_say(remit, "must", text, "answer_schema"))
     statements += [_limit(remit, limit, granted) for limit in remit.rate_limits]
+    if remit.memory is not None:
+        statements += _memory(remit, remit.memory)
     for requirement in remit.approvals:
         when = _conditions(requirement.conditions)
         text = f"have {_approvers(requirement)} approve {requirement.tool}{when}"
         statements.append(_say(remit, "must", text, requirement.rule))
+    return statements
+
+
+def _memory(remit: Remit, grant: MemoryGrant) -> list[Statement]:
+    statements = []
+    if grant.sessions:
+        days = grant.session_ttl_us // _DAY_US
+        text = f"go on with the earlier runs of a session, {days} days back, {grant.session_tokens_max} tokens at most"
+        statements.append(_say(remit, "may", text, "memory.sessions"))
+    if grant.notes:
+        most, days = grant.note_limits.entries_max, grant.note_ttl_us // _DAY_US
+        statements.append(_say(remit, "must", f"keep at most {most} notes, for {days} days", "memory.notes"))
+    unkept = [_CLASSES[name] for name in DATA_CLASSES if name not in grant.kept]
+    if unkept:
+        text = f"keep nothing of a run that was shown {' or '.join(unkept)}"
+        statements.append(_say(remit, "must", text, "memory.keep_classes"))
     return statements
 
 

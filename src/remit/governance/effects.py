@@ -81,6 +81,7 @@ class Performer:
                 idempotency_key=action.digest[:32],
                 constraints=decision.constraints,
                 seen=governed.seen,
+                run_began_us=run.created_at_us,
             )
             value = await self.effects.tools.call(action.resource, action.args_value(), context)
             tool = governed.rules.tools[action.resource]

@@ -44,7 +44,7 @@ class EffectFailed(Exception):
 class CallContext(NamedTuple):
     """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call.
 
-    `seen`: the labels of what the run has been shown, where it may remember anything.
+    `seen`: the labels of what the run has been shown, where it may remember anything. `run_began_us`: when it began.
     """
 
     run_id: str
@@ -53,6 +53,7 @@ class CallContext(NamedTuple):
     idempotency_key: str
     constraints: Constraints
     seen: Seen | None = None
+    run_began_us: int = 0
 
 
 class Model(Protocol):

@@ -29,6 +29,7 @@ from remit.core.quota import Quota
 from remit.governance.gate import Effects, Gate, GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
+from remit.ports.effects import ToolHost
 from remit.ports.journal import Journal
 from remit.ports.services import Receipt, Telemetry, ThresholdCrossed
 from remit.runtime.clock import SystemClock
@@ -36,7 +37,7 @@ from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment, make_home
 from remit.wiring.journals import renewing, working_journal
-from remit.wiring.memories import open_memory
+from remit.wiring.memories import note_tools, open_memory, purging
 from remit.wiring.outbox import delivering
 from remit.wiring.quota import QuotaFile
 from remit.wiring.remits import load_remit, open_prices, tenant_cap
@@ -60,6 +61,7 @@ OnQuota: TypeAlias = Callable[[tuple[Quota, ...]], None]
 
 if TYPE_CHECKING:
     from remit.adapters.models import AnthropicModel, ModelRouter, OpenAIModel
+    from remit.adapters.tools.support.toolset import SupportToolset
     from remit.testing.model_server import RunningServer
 
 
@@ -112,7 +114,14 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         model, server, warming = await _open_model(deployment, options, remit, on_quota, stack)
         working = await stack.enter_async_context(working_journal(deployment, clock, _notice))
         journal = working.journal
-        tools, notices = _open_tools(deployment, options, remit, stack)
+        support = _open_support(deployment, options, remit, stack)
+        hosts: list[ToolHost] = [support]
+        memory = None
+        if remit.memory is not None:
+            memory = open_memory(deployment)
+            stack.push_async_callback(memory.close)
+            hosts.append(note_tools(memory, remit.memory, clock))
+        tools = Registry(hosts)
         metrics.declare(remit.agent, remit.allowed_tools, remit.model)
         telemetry = stack.enter_context(_open_telemetry(deployment, options, metrics))
         services = GateServices(
@@ -123,16 +132,14 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             tenant_cap=tenant_cap(deployment.environment),
         )
         rules = Rules(remit, tools.specs)
-        memory = None
-        if remit.memory is not None:
-            memory = open_memory(deployment)
-            stack.push_async_callback(memory.close)
         gate = Gate(services, Effects(model=model, tools=tools, counter=model, memory=memory))
         runner = Runner(services, gate, rules)
         await runner.announce()
         tending = [_tend(services, remit.agent), runner.watch()]
         if deployment.postgres is not None:
             tending.append(renewing(journal, clock, runner.lose_runs, _notice))
+        if memory is not None:
+            tending.append(purging(memory, clock, _notice))
         for work in tending:
             stack.push_async_callback(_ended, asyncio.create_task(work))
         await stack.enter_async_context(delivering(deployment, journal, clock, partial(_told, metrics)))
@@ -146,7 +153,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             runner=runner,
             journal=journal,
             metrics=metrics,
-            notices=notices,
+            notices=support.notices,
             interrupted=working.interrupted,
             worker=working.worker,
             model_server=server,
@@ -264,9 +271,9 @@ async def _settled(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-def _open_tools(
+def _open_support(
     deployment: Deployment, options: AgentOptions, remit: Remit, stack: AsyncExitStack
-) -> tuple[Registry, tuple[str, ...]]:
+) -> SupportToolset:
     # the stores are opened here and not in commands that only read declarations
     from remit.adapters.tools.support.toolset import open_support  # noqa: PLC0415
 
@@ -280,7 +287,7 @@ def _open_tools(
     )
     support = open_support(settings, SystemClock(), environment=deployment.environment)
     stack.push_async_callback(support.close)
-    return Registry([support]), support.notices
+    return support
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from remit.adapters.memory.notes import note_specs
 from remit.adapters.prices import PriceBook
 from remit.adapters.prices import PriceExplanation as PriceExplanation  # the command line shows them
 from remit.adapters.prices import Tier as Tier
@@ -26,7 +27,7 @@ _CHARS_MAX = BYTES_MAX + 1
 
 def tool_declarations() -> tuple[ToolSpec, ...]:
     """Every tool that a governance file can name. Opens nothing."""
-    return support_specs()
+    return support_specs() + note_specs()
 
 
 def load_remit(config: Path, changes: Mapping[str, str] = NO_CHANGES) -> Remit:

@@ -65,7 +65,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "a name of newlines": (GOOD.replace("name: a", 'name: "a\\nb"'), "2:3", "config.out_of_range", "pattern"),
     "an unknown tool": (GOOD.replace("send_email", "send_mail"), "4:45", "config.unknown_tool", "did you mean 'send_email'?"),
     "a tool twice": (GOOD.replace("send_email", "search_kb"), "4:45", "config.duplicate_key", "search_kb"),
-    "an unknown rate group": (with_line("rate_limits: {max_tickts_per_hour: 5}"), "6:17", "config.unknown_rate_group", "emails, searches, tickets"),
+    "an unknown rate group": (with_line("rate_limits: {max_tickts_per_hour: 5}"), "6:17", "config.unknown_rate_group", "emails, notes, recalls, searches, tickets"),
     "a rate in weeks": (with_line("rate_limits: {max_tickets_per_week: 5}"), "6:17", "config.unknown_key", "second|minute|hour|day"),
     "an approval of a tool not granted": (with_line("approvals: [{tool: run_sql_query}]"), "6:16", "config.rule_never_fires", "allowed_tools"),
     "a condition on no argument": (with_line("approvals: [{tool: send_email, when: {too: {eq: a}}}]"), "6:41", "config.rule_never_fires", "did you mean 'to'?"),

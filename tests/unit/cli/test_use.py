@@ -52,6 +52,8 @@ def test_tools_and_findings_are_arrays(remit: Any) -> None:
         "create_ticket",
         "send_email",
         "run_sql_query",
+        "remember",
+        "recall",
     ]
     assert all({"effect", "idempotency", "args_schema", "rate_group"} <= tool.keys() for tool in tools)
     findings = json.loads(remit("doctor", "--json").stdout)

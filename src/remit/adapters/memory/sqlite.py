@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +32,12 @@ class SqliteMemory(SqlMemory):
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
+    async def erase(self, scope: Scope, name: str, seqs: Collection[int], at_us: int) -> int:
+        count = await super().erase(scope, name, seqs, at_us)
+        # what the log still has of it is overwritten too
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._checkpoint)
+        return count
+
     async def _transaction(self, work: Callable[[Cursor], T], scope: Scope | None = None) -> T:
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._do, work, scope is not None
@@ -51,9 +57,18 @@ class SqliteMemory(SqlMemory):
             connection.commit()
             return done
         except sqlite3.Error as error:
-            self._close()
-            message = f"{self._path} cannot be used"
-            raise RemitError("memory.unavailable", message, cause=str(error)) from error
+            raise self._unavailable(error) from error
+
+    def _checkpoint(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: sqlite3.Error) -> RemitError:
+        self._close()
+        return RemitError("memory.unavailable", f"{self._path} cannot be used", cause=str(error))
 
     def _close(self) -> None:
         if self._connection is not None:
