@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from remit.core.actions import Principal
 from remit.core.labels import DataClass
 from remit.core.messages import Attachment
 from remit.core.runs import Run, RunEnd, RunRecord, RunStatus
@@ -67,6 +68,10 @@ class RunReads(Protocol):
 
     async def run(self, run_id: str) -> RunRecord | None: ...
     async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]: ...
+    async def last_run(self, agent: str, principal: Principal) -> RunRecord | None:
+        """The newest run of an agent that exactly this principal, with its tenant and roles, has asked for."""
+        ...
+
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]: ...
     async def attachments(self, run_id: str) -> Sequence[Attachment]: ...
     async def children(self, run_id: str) -> Sequence[RunRecord]:
@@ -92,8 +97,8 @@ class RunReads(Protocol):
 class RunCommits(Protocol):
     """What is written of runs."""
 
-    def create_run(self, start: StartRun) -> Future[None]:
-        """Raises: RemitError `queue.full`."""
+    def create_run(self, start: StartRun) -> Future[bool]:
+        """Create a run; False, and nothing is written, where there is one of this id. Raises: RemitError `queue.full`."""
         ...
 
     def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:

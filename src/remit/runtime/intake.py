@@ -65,12 +65,12 @@ def start_of(run: Run, attachments: Sequence[Attachment], queueing: Queueing | N
 
 async def enqueue(
     journal: Journal, remit: Remit, run: Run, attachments: Sequence[Attachment] = (), urgency: int = URGENCY
-) -> None:
-    """Leave `run` to the workers of its agent; they find it in the journal.
+) -> bool:
+    """Leave `run` to the workers of its agent; they find it in the journal. False where there is a run of its id.
 
     Raises: RemitError `queue.full`, `journal.unavailable`, `usage.invalid`.
     """
     if not 0 <= urgency <= URGENCY_MAX:
         raise RemitError("usage.invalid", f"the urgency {urgency} is not between 0 and {URGENCY_MAX}")
     queueing = Queueing(urgency=urgency, max_queued=remit.max_queued_runs)
-    await journal.create_run(start_of(run, attachments, queueing))
+    return await journal.create_run(start_of(run, attachments, queueing))

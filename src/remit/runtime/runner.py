@@ -105,7 +105,8 @@ class Runner:
         run = intake.new_run(self._rules.remit, text, principal, self._clock, session)
         try:
             with self._attending(run.id):
-                await self._journal.create_run(intake.start_of(run, attachments))
+                if not await self._journal.create_run(intake.start_of(run, attachments)):
+                    raise RemitError("internal", f"there is a run {run.id} already")
                 end = await self._take_slot(run)
                 if end is not None:
                     await self._end(run, end)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 
 import pytest
 
+from remit.core.actions import Principal
 from remit.core.errors import RemitError
 from remit.core.runs import RunEnd, RunRecord
 from remit.ports.journal import AuditQuery, Journal, Recorded
@@ -218,6 +220,42 @@ class JournalWorkersSuite:
         await journal.begin_run("a", 1, 0)
         await journal.cancel_run("attended", ending_of("cancelled"), 0)
         await journal.create_run(StartRun(run=run_of("c"), audit=Z, queueing=queueing))
+        await journal.close()
+
+    async def test_a_run_is_created_once_also_where_many_try_and_the_queue_is_full(
+        self, place: JournalPlace
+    ) -> None:
+        one, two = place.open("one"), place.open("two")
+        start = StartRun(run=run_of("r"), audit=Z, queueing=Queueing(urgency=500, max_queued=1))
+        other = replace(start, run=replace(run_of("r"), tenant="other", deadline_us=7), audit=Z + b" ")
+        created = await asyncio.gather(*(journal.create_run(start) for journal in (one, two) * 10))
+        assert sorted(created) == [False] * 19 + [True]
+        assert not await two.create_run(other)
+        assert (await _record(two, "r")).run == start.run
+        assert [entry.body for entry in await two.audit(AuditQuery())] == [Z]
+        assert await one.begin_run("r", 1, place.clock.now_us())
+        await one.end_run("r", ending_of("failed"), place.clock.now_us())
+        assert not await one.create_run(start)
+        for journal in (one, two):
+            await journal.close()
+
+    async def test_the_last_run_that_somebody_asked_for(self, place: JournalPlace) -> None:
+        journal = place.open()
+        asker = Principal(kind="service", id="schedule:s", tenant="t")
+        assert await journal.last_run("a", asker) is None
+        for name, agent, principal in (
+            ("b", "a", asker),
+            ("a", "a", asker),
+            ("c", "other", asker),
+            ("d", "a", replace(asker, tenant="u")),
+            ("e", "a", replace(asker, id="schedule:t")),
+            ("f", "a", replace(asker, roles=("x",))),
+        ):
+            run = run_of(name, agent=agent)
+            run = replace(run, task=replace(run.task, principal=principal))
+            await journal.create_run(StartRun(run=run, audit=Z))
+        found = await journal.last_run("a", asker)
+        assert found == await journal.run("a")
         await journal.close()
 
     async def test_a_segment_is_put_into_the_queue_once_and_again_where_it_was_lost(

@@ -25,11 +25,11 @@ class MemoryRuns(MemoryApprovals):
     def _presume(self, is_lost: Callable[[Admission], bool], at_us: int) -> Settled:
         raise NotImplementedError
 
-    def create_run(self, start: StartRun) -> Future[None]:
-        def operation() -> None:
+    def create_run(self, start: StartRun) -> Future[bool]:
+        def operation() -> bool:
             run, queueing = start.run, start.queueing
             if run.id in self.store.runs:
-                raise RemitError("journal.unavailable", "there is a run of this id")
+                return False
             stored = StoredRun(run=run, worker=self._worker, attachments=start.attachments)
             if queueing is not None:
                 queued = sum(one.status == "queued" for one in self._runs_of(run))
@@ -39,6 +39,7 @@ class MemoryRuns(MemoryApprovals):
                 stored.suspended_at_us = stored.ready_at_us = run.created_at_us
             self.store.runs[run.id] = stored
             self.store.audit.append(start.audit)
+            return True
 
         return self._submit(operation)
 

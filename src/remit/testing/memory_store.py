@@ -9,6 +9,7 @@ import orjson
 
 from remit.core import audit as records
 from remit.core import days
+from remit.core.actions import Principal
 from remit.core.approvals import Approval
 from remit.core.controls import AgentLoad, Control
 from remit.core.labels import DATA_CLASSES, DataClass
@@ -110,6 +111,11 @@ class MemoryReads:
         newest = reversed(self.store.runs.values())
         found = [self._run_record(one) for one in newest if status in (None, one.status)]
         return found[:limit]
+
+    async def last_run(self, agent: str, principal: Principal) -> RunRecord | None:
+        newest = reversed(self.store.runs.values())
+        found = (one for one in newest if (one.run.agent, one.run.principal) == (agent, principal))
+        return next((self._run_record(one) for one in found), None)
 
     async def calls(self, run_id: str) -> Sequence[CallRecord]:
         return [_call_record(call) for call in self._calls_of(run_id)]

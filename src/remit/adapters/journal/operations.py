@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from remit.adapters.journal import approvals, costs, leases, outbox, reads, runs, waiting
 from remit.adapters.journal.admission import resolve
 from remit.adapters.journal.sql import Sql
+from remit.core.actions import Principal
 from remit.core.approvals import Approval, Vote
 from remit.core.controls import AgentLoad, Control
 from remit.core.labels import DataClass
@@ -65,6 +66,10 @@ class SqlReads(ABC):
 
     async def runs(self, *, status: RunStatus | None = None, limit: int = 100) -> Sequence[RunRecord]:
         return await self._read(lambda sql: reads.run_records(sql, status, limit), stale=True)
+
+    async def last_run(self, agent: str, principal: Principal) -> RunRecord | None:
+        who = runs.principal_text(principal)
+        return await self._read(lambda sql: reads.last_run_record(sql, agent, who))
 
     async def calls(self, run_id: str) -> Sequence[CallRecord]:
         return await self._read(lambda sql: reads.call_records(sql, run_id))
@@ -153,7 +158,7 @@ class SqlJournal(SqlReads):
     def resolve(self, completion: Completion) -> Future[bool]:
         return self._submit(each, lambda sql: resolve(sql, completion))
 
-    def create_run(self, start: StartRun) -> Future[None]:
+    def create_run(self, start: StartRun) -> Future[bool]:
         return self._submit(each, lambda sql: runs.create(sql, start, self._worker))
 
     def begin_run(self, run_id: str, max_concurrent_runs: int, at_us: int) -> Future[bool]:

@@ -77,6 +77,13 @@ def run_records(connection: Sql, status: RunStatus | None, limit: int) -> Sequen
     return [_record(connection, row) for row in rows]
 
 
+def last_run_record(connection: Sql, agent: str, principal: str) -> RunRecord | None:
+    """The newest run of an agent that a principal has asked for."""
+    where = "WHERE agent = ? AND principal = ? ORDER BY seq DESC LIMIT 1"
+    row = connection.execute(f"{_RUN} {where}", (agent, principal)).fetchone()
+    return None if row is None else _record(connection, row)
+
+
 def children(connection: Sql, run_id: str) -> Sequence[RunRecord]:
     """The runs that the calls of a run have started, oldest first."""
     where = "WHERE parent > ? AND parent < ? ORDER BY seq"

@@ -20,10 +20,12 @@ INSERT INTO run (id, tenant, agent, remit_digest, principal, task, task_digest, 
                  status, created_at, deadline, worker, urgency, suspended_at, ready_at, parent, depth,
                  session)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING
 """
 APPEND = "INSERT INTO audit (body) VALUES (?)"
 OPEN = "SELECT seq, held, presumed, scopes FROM inflight WHERE held > 0 AND expires_at <= ?"
 _QUEUED = "SELECT count(*) FROM run WHERE tenant = ? AND agent = ? AND status = 'queued'"
+_THERE = "SELECT 1 FROM run WHERE id = ?"
 BEGINNING = "SELECT tenant, agent, status, worker, trace_id FROM run WHERE id = ?"
 ENDING = "SELECT status, worker FROM run WHERE id = ?"
 _PRESUME = "UPDATE inflight SET held = 0, presumed = ? WHERE seq = ?"
@@ -60,17 +62,19 @@ def principal_text(principal: Principal) -> str:
     )
 
 
-def create(connection: Sql, start: StartRun, worker: str) -> RemitError | None:
-    """Create a queued run and its audit record; an error where the queue is full."""
+def create(connection: Sql, start: StartRun, worker: str) -> bool | RemitError:
+    """Create a queued run and its audit record; False where there is one of this id, an error where the queue is full."""
     run: Run = start.run
     queueing = start.queueing
     if queueing is not None:
         worker = ""
         (queued,) = connection.execute(_QUEUED, (run.tenant, run.agent)).fetchone()
         if queued >= queueing.max_queued:
+            if connection.execute(_THERE, (run.id,)).fetchone() is not None:
+                return False
             return RemitError("queue.full", f"{queued} runs of {run.agent} are queued already")
     ready_at = None if queueing is None else run.created_at_us
-    connection.execute(
+    created = connection.execute(
         _INSERT_RUN,
         (
             run.id,
@@ -91,13 +95,15 @@ def create(connection: Sql, start: StartRun, worker: str) -> RemitError | None:
             run.depth,
             run.session,
         ),
-    )
+    ).rowcount
+    if not created:
+        return False
     rows = [
         (run.id, place, one.media_type, one.name, one.data) for place, one in enumerate(start.attachments)
     ]
     connection.executemany(_ATTACH, rows)
     connection.execute(APPEND, (start.audit,))
-    return None
+    return True
 
 
 def refuse(connection: Sql, action_id: str, decision: bytes, record: bytes) -> None:

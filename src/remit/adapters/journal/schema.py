@@ -11,7 +11,7 @@ from pathlib import Path
 
 from remit.core.errors import RemitError
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest step in migrations/versions."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

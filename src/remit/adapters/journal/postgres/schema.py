@@ -15,7 +15,7 @@ import psycopg
 from remit.adapters.journal.postgres.connection import SCHEMA, Address
 from remit.core.errors import RemitError
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest step in versions."""
 
 _HERE = Path(__file__).parent
