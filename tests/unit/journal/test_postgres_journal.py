@@ -423,7 +423,7 @@ async def test_a_lock_that_nobody_frees_fails_the_batch_and_no_other(database: s
 
 async def test_an_operation_that_is_refused_refuses_no_other_of_its_batch(database: str) -> None:
     journal = await running(database)
-    broken = replace(run_of("b"), trace_id="\0")
+    broken = replace(run_of("b"), trace_id=None)
     others = [
         journal.record(Z),
         journal.create_run(StartRun(run=broken, audit=Z)),
