@@ -104,8 +104,10 @@ def _verdict(event: EffectEnded) -> tuple[str, str]:
             return paint("✓", "green"), f"{_summary(outcome)}  {dim(f'allowed by {source}')}"
         case Refused(decision=decision):
             return paint("✗", "red"), paint("BLOCKED ", "red") + clean(decision.explain(), 300)
-        case Suspended(approval_id=approval_id):
-            text = f"waits for a person: approval {approval_id} ({source})"
+        case Suspended(approval_id=approval_id, decision=decision):
+            text = clean(decision.reason, 300)
+            if approval_id:
+                text = f"waits for a person: approval {approval_id} ({source})"
             return paint("⏸", "yellow"), paint(text, "yellow")
         case Failed(code=code, message=message):
             return paint("✗", "red"), paint(f"{code}: {clean(message, 300)}", "red")

@@ -112,6 +112,10 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "run.not_ended": _kind(
             504, Exit.FAILED, "wait longer; look whether a `remit worker` is on", retryable=True
         ),
+        "run.waits": _kind(
+            409, Exit.SUSPENDED, "look at the run that it waits for: `remit runs show`", retryable=True
+        ),
+        "run.too_deep": _kind(403, Exit.REFUSED, "ask for less at one remove, or raise max_agent_depth"),
         "run.handed_over": _kind(503, Exit.SUSPENDED, "let it go on: `remit runs resume`", retryable=True),
         "remit.changed": _kind(
             409, Exit.USAGE, "restore the governance file that the run began under, or cancel it"
@@ -150,6 +154,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "config.syntax": _kind(422, Exit.USAGE, "mend the YAML"),
         "config.unknown_tool": _kind(422, Exit.USAGE, "use one of the tools that `remit tools list` shows"),
         "config.unknown_rate_group": _kind(422, Exit.USAGE, "use one of the rate groups that are listed"),
+        "config.circular": _kind(422, Exit.USAGE, "let no agent be asked, by whatever way, by itself"),
         "config.rule_never_fires": _kind(422, Exit.USAGE, "mend the condition so that some call can meet it"),
         "export.invalid": _kind(
             422, Exit.USAGE, "export costs as CSV with a day, a model and an amount in USD on each line"

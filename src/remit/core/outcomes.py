@@ -40,10 +40,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended:
-    """It has not happened; a person has to decide `approval_id` first."""
+    """It has not happened, or is not over: `decision.code` says what it waits for.
 
-    approval_id: str
+    `approval_id`: what a person has to decide first, empty where nobody has to decide anything.
+    """
+
     decision: Decision
+    approval_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from remit.core.actions import Principal, TaskSource
 from remit.core.messages import Usage
@@ -60,6 +60,22 @@ class Run:
     def caller_id(self) -> str | None:
         """The run above, whose call this run answers."""
         return None if self.parent is None else self.parent.partition(".")[0]
+
+
+class Ceiling(NamedTuple):
+    """What a run may spend, and its agent in a day, by the agent's remit; it binds the runs below it as well.
+
+    `depth_max`: how deep these may be.
+    """
+
+    run_id: str
+    tenant: str
+    agent: str
+    run_nano_usd: int
+    day_nano_usd: int
+    timezone: str
+    alert_percent: int
+    depth_max: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ class ToolSpec:
     lists records ("" where the result itself is the list, None where there are none);
     `record_class_field` names the field of a record that carries its data class; `classes_field` names
     the field of the result in which a connector of ours says which classes it read; `field_classes`
-    gives the class of a field of the result or of its records, by name at any depth.
+    gives the class of a field of the result or of its records, by name at any depth. `agent` names the
+    agent that stands behind it: a call is a run of that agent's, which may last as long as a run.
     """
 
     name: str
@@ -38,3 +39,4 @@ class ToolSpec:
     rate_key: str | None = None
     timeout_s: float | None = None
     price_nano_usd: int = 0
+    agent: str | None = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from remit.core import days
 from remit.core.actions import ModelCall
 from remit.core.messages import KnownPrefix, ModelRequest
-from remit.core.runs import Run
+from remit.core.runs import Ceiling, Run
 from remit.governance.bounds import input_tokens_max
-from remit.governance.remit import Remit
+from remit.governance.remit import CALLER_RULE, Remit
 from remit.ports.journal import Hold
 from remit.ports.services import Prices
 
@@ -76,26 +77,31 @@ def capped(action: ModelCall, left_nano_usd: int, prices: Prices) -> ModelCall |
     return replace(action, request=replace(request, max_output_tokens=low))
 
 
-def holds(run: Run, remit: Remit, at_us: int, tenant: TenantCap | None) -> tuple[Hold, ...]:
+def ceiling(run: Run, remit: Remit) -> Ceiling:
+    """What a run may spend, and its agent in a day."""
+    return Ceiling(
+        run_id=run.id,
+        tenant=run.tenant,
+        agent=run.agent,
+        run_nano_usd=remit.cap_run_nano_usd,
+        day_nano_usd=remit.cap_day_nano_usd,
+        timezone=remit.timezone,
+        alert_percent=remit.alert_percent,
+        depth_max=run.depth + remit.max_agent_depth,
+    )
+
+
+def holds(
+    run: Run, remit: Remit, at_us: int, tenant: TenantCap | None, callers: Sequence[Ceiling] = ()
+) -> tuple[Hold, ...]:
     """The scopes at which the money of a call is held, in the order in which they are checked.
 
-    A day is that of the admission, in the zone of whoever set the cap; the cost stays with it.
+    Those of the runs above (`callers`) are among them, so that no run spends more through those below it than it
+    could by itself. A day is that of the admission, in the zone of whoever set the cap; the cost stays with it.
     """
-    day, ends_us = days.day_and_end(remit.timezone, at_us)
-    scopes = (
-        Hold(
-            scope=f"run:{run.id}",
-            cap_nano_usd=remit.cap_run_nano_usd,
-            rule="cost_controls.max_cost_per_run_usd",
-        ),
-        Hold(
-            scope=day_scope(run.tenant, run.agent, day),
-            cap_nano_usd=remit.cap_day_nano_usd,
-            rule="cost_controls.max_daily_spend_usd",
-            alert_percent=remit.alert_percent,
-            resets_at_us=ends_us,
-        ),
-    )
+    scopes: tuple[Hold, ...] = _of_ceiling(ceiling(run, remit), "", at_us)
+    for caller in callers:
+        scopes += _of_ceiling(caller, f"{CALLER_RULE}{caller.agent}.", at_us)
     if tenant is None:
         return scopes
     day, ends_us = days.day_and_end(tenant.timezone, at_us)
@@ -107,6 +113,24 @@ def holds(run: Run, remit: Remit, at_us: int, tenant: TenantCap | None) -> tuple
         resets_at_us=ends_us,
     )
     return (*scopes, of_tenant)
+
+
+def _of_ceiling(kept: Ceiling, prefix: str, at_us: int) -> tuple[Hold, Hold]:
+    day, ends_us = days.day_and_end(kept.timezone, at_us)
+    return (
+        Hold(
+            scope=f"run:{kept.run_id}",
+            cap_nano_usd=kept.run_nano_usd,
+            rule=f"{prefix}cost_controls.max_cost_per_run_usd",
+        ),
+        Hold(
+            scope=day_scope(kept.tenant, kept.agent, day),
+            cap_nano_usd=kept.day_nano_usd,
+            rule=f"{prefix}cost_controls.max_daily_spend_usd",
+            alert_percent=kept.alert_percent,
+            resets_at_us=ends_us,
+        ),
+    )
 
 
 def day_scope(tenant: str, agent: str, day: str) -> str:

@@ -15,6 +15,9 @@ from typing import Any, TypeAlias
 
 from jsonschema_rs import Draft202012Validator
 
+from remit.core.tools import ToolSpec
+from remit.governance import source
+
 Test: TypeAlias = Callable[[Any], bool]
 Problem: TypeAlias = tuple[str, str]
 """What is wrong, and the remedy."""
@@ -44,6 +47,17 @@ def argument_schema(schema: Mapping[str, Any], path: str) -> Mapping[str, Any] |
             return None
         current = properties[name]
     return current
+
+
+def problem_of(tool: ToolSpec, path: str, conditions: Mapping[str, Any]) -> Problem | None:
+    """What is wrong with the conditions on a tool's argument at a dotted `path`, or None."""
+    schema = argument_schema(tool.args_schema, path)
+    if schema is None:
+        names = list(tool.args_schema.get("properties", {}))
+        remedy = source.nearest(path, names, f"use one of {', '.join(names) or 'none'}")
+        return f"{tool.name} has no argument {path!r}, so this never fires", remedy
+    problem = check(schema, conditions)
+    return None if problem is None else (f"{tool.name}.{path}: {problem[0]}", problem[1])
 
 
 def check(schema: Mapping[str, Any], conditions: Mapping[str, Any]) -> Problem | None:

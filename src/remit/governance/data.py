@@ -27,15 +27,16 @@ class CleanResult(NamedTuple):
 def clean(value: Json, tool: ToolSpec, constraints: Constraints) -> CleanResult:
     """A copy of `value` within `constraints`: cut, capped, its denied fields masked, denied records gone.
 
-    Raises: RemitError `value.invalid` where `value` is not plain JSON.
+    Raises: RemitError `value.invalid` where `value` is not plain JSON, `data.denied` where all of it is denied.
     """
+    classes: set[DataClass] = {*tool.classes, *_listed(value, tool)}
+    denied = classes & constraints.denied_classes
+    if denied:
+        what = ", ".join(_ordered(denied))
+        raise RemitError("data.denied", f"it holds {what} data, which this agent may not see")
     value, truncated = canonical.bounded(value, constraints.output_bytes_max)
-    classes: set[DataClass] = set(tool.classes)
     if tool.field_classes:
         value = _masked(value, tool.field_classes, constraints.denied_classes, classes)
-    if tool.classes_field is not None and isinstance(value, Mapping):
-        listed = value.get(tool.classes_field)
-        classes.update(name for name in DATA_CLASSES if isinstance(listed, list) and name in listed)
     records = _records(value, tool)
     if records is not None:
         kept = _permitted(records, tool, constraints.denied_classes, classes)
@@ -45,6 +46,12 @@ def clean(value: Json, tool: ToolSpec, constraints: Constraints) -> CleanResult:
         if len(kept) != len(records):
             value = kept if tool.records == "" else {**value, tool.records: kept}
     return CleanResult(value, _ordered(classes), truncated)
+
+
+def _listed(value: Json, tool: ToolSpec) -> list[DataClass]:
+    """The classes that the tool itself says it read, whatever of its result is cut."""
+    listed = value.get(tool.classes_field) if tool.classes_field and isinstance(value, Mapping) else None
+    return [name for name in DATA_CLASSES if isinstance(listed, list) and name in listed]
 
 
 def _ordered(classes: set[DataClass]) -> tuple[DataClass, ...]:

@@ -32,7 +32,7 @@ class Statement:
 
 def describe(remit: Remit, tools: Sequence[ToolSpec]) -> list[Statement]:
     """Everything the remit grants, caps and denies, in that order."""
-    specs = {tool.name: tool for tool in tools}
+    specs = {tool.name: tool for tool in (*tools, *(asked.tool for asked in remit.agents))}
     granted = [specs[name] for name in remit.allowed_tools if name in specs]
     return [
         *_grants(remit, granted),
@@ -50,8 +50,9 @@ def _grants(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
         if set(tool.classes) & remit.denied_classes:
             continue
         does = {"pure": "compute with", "read": "read with", "write": "change things with"}[tool.effect]
+        text = f"{does} {tool.name}" if tool.agent is None else f"ask the agent {tool.agent} ({tool.name})"
         rule = "memory.notes" if tool.name in NOTE_TOOLS else f"allowed_tools.{index}"
-        statements.append(_say(remit, "may", f"{does} {tool.name}", rule))
+        statements.append(_say(remit, "may", text, rule))
     for name in DATA_CLASSES:
         if name != "public" and name not in remit.denied_classes:
             statements.append(_say(remit, "may", f"see {_CLASSES[name]}", CLASS_RULE[name]))

@@ -16,14 +16,14 @@ from remit.core.decisions import Decision
 from remit.core.errors import RemitError
 from remit.core.memory import Scope, Seen
 from remit.core.outcomes import Done, Failed, Outcome
-from remit.core.runs import Run
-from remit.governance import memories, results
+from remit.core.runs import Ceiling, Run
+from remit.governance import budget, memories, results
 from remit.governance.history import History
 from remit.governance.memories import MemoryGrant
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
 from remit.ports.counting import TokenCounter
-from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
+from remit.ports.effects import CallContext, Caller, EffectFailed, Model, ToolHost
 from remit.ports.journal import Recorded
 from remit.ports.memory import Memory
 from remit.ports.services import Clock, Prices, TextSink
@@ -34,7 +34,7 @@ class GovernedRun:
     """A run, the rules it began under, and the number of its attempt. `on_text`: told a reply as it comes.
 
     `history`: what is on record of a run that goes on. `seen`: the labels of what it has been shown, where it may
-    remember anything.
+    remember anything. `callers`: the runs above it, nearest first.
     """
 
     run: Run
@@ -43,6 +43,7 @@ class GovernedRun:
     on_text: TextSink | None = None
     history: History | None = None
     seen: Seen | None = None
+    callers: tuple[Ceiling, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +69,18 @@ class Performer:
     clock: Clock
 
     async def perform(self, action: Effectful, governed: GovernedRun, decision: Decision) -> Attempted:
-        """Do it, once. Raises: EffectFailed."""
+        """Do it, once. Raises: EffectFailed, EffectPending."""
         if isinstance(action, ModelCall):
             reply = await self.effects.model.complete(action.request, governed.on_text)
             return results.model_done(action, reply, self.prices)
         run = governed.run
         if isinstance(action, ToolCall):
+            tool = governed.rules.tools[action.resource]
+            caller = None
+            if tool.agent is not None:
+                caller = Caller(
+                    run, action.id, (budget.ceiling(run, governed.rules.remit), *governed.callers)
+                )
             context = CallContext(
                 run_id=run.id,
                 tenant=run.tenant,
@@ -82,9 +89,9 @@ class Performer:
                 constraints=decision.constraints,
                 seen=governed.seen,
                 run_began_us=run.created_at_us,
+                caller=caller,
             )
             value = await self.effects.tools.call(action.resource, action.args_value(), context)
-            tool = governed.rules.tools[action.resource]
             return results.tool_done(action, value, tool, decision.constraints)
         try:
             if isinstance(action, MemoryRead):

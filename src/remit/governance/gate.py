@@ -20,14 +20,14 @@ from remit.core.errors import RemitError
 from remit.core.outcomes import Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
 from remit.core.tools import ToolSpec
-from remit.governance import approvals, budget, denials, history, limits, records, results
+from remit.governance import approvals, budget, denials, history, limits, pauses, records, results
 from remit.governance.budget import TenantCap
 from remit.governance.deadlines import Deadlines, cancels_of_task
 from remit.governance.effects import Effectful, Performer, is_of_run, note_seen
 from remit.governance.effects import Effects as Effects
 from remit.governance.effects import GovernedRun as GovernedRun
 from remit.governance.results import Attempted
-from remit.ports.effects import EffectFailed
+from remit.ports.effects import EffectFailed, EffectPending
 from remit.ports.journal import (
     Admission,
     Admitted,
@@ -146,6 +146,8 @@ class Gate:
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Misfit):
             denial = denials.of_misfit(admitted, governed.rules)
+            if admission.again and admitted.kind == "paused":
+                return denial, Suspended(decision=denial)  # it was begun: nobody is told that it was not
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Recorded):
             return decision, await self._replay(action, governed, admitted)
@@ -174,13 +176,13 @@ class Gate:
         self, action: Action, governed: GovernedRun, decision: Decision, approval_id: str | None, at_us: int
     ) -> Admission:
         """Everything that must hold, and be taken, for the effect. Raises: RemitError `price.unknown`."""
-        run, rules = governed.run, governed.rules
+        run, rules, tool = governed.run, governed.rules, _tool_of(action, governed)
         amount = 0
         windows: tuple[Window, ...] = ()
+        again = governed.history is not None and action.id in governed.history.open
         if isinstance(action, ModelCall):
             amount = self._prices.worst_cost(action.resource, *budget.call_bounds(action))
-        elif isinstance(action, ToolCall):
-            tool = rules.tools[action.resource]
+        elif isinstance(action, ToolCall) and tool is not None:
             amount = tool.price_nano_usd
             windows = limits.windows(run, tool, rules.limits(tool.name), action)
         return Admission(
@@ -191,15 +193,15 @@ class Gate:
             kind=action.kind,
             resource=action.resource,
             at_us=at_us,
-            control_scopes=control_scopes(run, action),
+            control_scopes=pauses.scopes(run, action, governed.callers, None if again else tool),
             windows=windows,
-            holds=budget.holds(run, rules.remit, at_us, self._tenant_cap) if amount else (),
+            holds=budget.holds(run, rules.remit, at_us, self._tenant_cap, governed.callers) if amount else (),
             amount_nano_usd=amount,
             approval_id=approval_id,
             intent=records.intent(run, action, decision, amount, at_us),
             content=action.content,
             expires_at_us=at_us + int((decision.constraints.timeout_s + LEASE_GRACE_S) * 1_000_000),
-            again=governed.history is not None and action.id in governed.history.open,
+            again=again,
         )
 
     async def _lowered(
@@ -228,7 +230,8 @@ class Gate:
             return await future
         except asyncio.CancelledError:
             # the verdict is known by now (a commit cannot be cancelled), and nobody will perform the effect
-            if future.done() and future.exception() is None and isinstance(future.result(), Admitted):
+            admitted = future.done() and future.exception() is None and isinstance(future.result(), Admitted)
+            if admitted and not admission.again:  # else it was performed before, for all we know
                 completion = records.withdrawn(admission, self._clock.now_us())
                 with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
                     self._journal.complete(completion).add_done_callback(_retrieve)
@@ -238,22 +241,22 @@ class Gate:
         self, action: Action, governed: GovernedRun, decision: Decision, held_nano_usd: int
     ) -> Outcome:
         cancels = cancels_of_task()
+        tool = _tool_of(action, governed)
         try:
             attempted = await self._attempt(action, governed, decision)
+        except EffectPending as waits:
+            return results.pending(decision, str(waits))
         except asyncio.CancelledError:
-            tool = _tool_of(action, governed)
             if cancels_of_task() > cancels:
-                attempted = results.interrupted(
-                    action, tool, "effect.cancelled", "it was cancelled under way"
-                )
+                if tool is not None and tool.agent is not None:
+                    return results.pending(decision, f"{tool.agent} was interrupted")
+                attempted = results.interrupted(action, tool)
                 with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
                     completion = self._complete(action, governed, attempted)
                     completion.add_done_callback(partial(self._settled_later, governed.run))
                 return results.shown(attempted, held_nano_usd)
             # nobody cancelled us: the effect itself broke, with a cancellation of its own making
-            attempted = results.interrupted(
-                action, tool, _broken(action), f"{action.resource} cancelled itself"
-            )
+            attempted = results.broken(action, tool, f"{action.resource} cancelled itself")
         try:
             completion = self._complete(action, governed, attempted)
             try:
@@ -290,6 +293,8 @@ class Gate:
                     return await self._performer.perform(action, governed, decision)
                 except EffectFailed as error:
                     return results.effect_failed(error, action, tool, self._prices)
+        except EffectPending:
+            raise
         except (Exception, SystemExit) as error:  # a tool that exits ends its call, not this process
             if deadline.expired:
                 code = "model.timeout" if isinstance(action, ModelCall) else "tool.timeout"
@@ -297,7 +302,7 @@ class Gate:
                 return results.interrupted(action, tool, code, message)
             # the message of a foreign exception may hold anything, so only its type is told
             message = f"{action.resource} broke with {type(error).__name__}"
-            return results.interrupted(action, tool, _broken(action), message)
+            return results.broken(action, tool, message)
 
     def _complete(self, action: Action, governed: GovernedRun, attempted: Attempted) -> Future[Settled]:
         at_us = self._clock.now_us()
@@ -345,17 +350,8 @@ class Gate:
         return Refused(decision=decision)
 
 
-def control_scopes(run: Run, action: Action) -> tuple[str, str, str]:
-    """What can be paused to stop this action: everything, the agent, the one resource."""
-    return "all", f"agent:{run.tenant}/{run.agent}", f"{action.kind}:{action.resource}"
-
-
 def _tool_of(action: Action, governed: GovernedRun) -> ToolSpec | None:
     return governed.rules.tools[action.resource] if isinstance(action, ToolCall) else None
-
-
-def _broken(action: Action) -> str:
-    return "model.failed" if isinstance(action, ModelCall) else "tool.failed"
 
 
 def _retrieve(future: Future[Any]) -> None:

@@ -110,6 +110,8 @@ def run_created(run: Run, at_us: int, attachments: Sequence[str] = ()) -> bytes:
     }
     if attachments:
         fields["attachments"] = list(attachments)
+    if run.parent is not None:
+        fields |= {"parent": run.parent, "depth": run.depth}
     return audit.record("run.created", at_us, fields)
 
 

@@ -20,7 +20,7 @@ from remit.core.errors import RemitError
 from remit.core.labels import DataClass
 from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
-from remit.governance import conditions, source
+from remit.governance import conditions, delegation, source
 from remit.governance.memories import NOTE_TOOLS, MemoryGrant, memory_grant
 from remit.governance.salvage import salvage
 from remit.governance.schema import Agent, ApprovalRule, GovernanceFile, SupportToolset
@@ -61,7 +61,7 @@ class ApprovalRequirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remit:
-    """What one agent is authorised to do. Money in nano-USD, times in seconds.
+    """What one agent is authorised to do. Money in nano-USD, times in seconds. `height`: of the agents below it.
 
     `sources` gives `file:line` of each rule by its path in the file, such as `data_access.allow_pii`.
     """
@@ -92,19 +92,45 @@ class Remit:
     support: SupportToolset
     answer_schema: Mapping[str, Any] | None
     memory: MemoryGrant | None
+    agents: tuple[AskedAgent, ...]
+    height: int
+    max_agent_depth: int
     sources: Mapping[str, str]
+
+    def family(self) -> Sequence[Remit]:
+        """This remit and those of all agents that can be asked below it, each once."""
+        found = {self.digest: self}
+        for remit in (pending := [self]):
+            below = {asked.remit.digest: asked.remit for asked in remit.agents}
+            pending += [one for digest, one in below.items() if digest not in found]
+            found |= below
+        return pending
 
     def source(self, rule: str) -> str:
         """`file:line` of `rule`, or of the nearest section above it that the file has.
 
-        A rule of the deployment (`REMIT_...`) stands in the environment.
+        A rule of the deployment (`REMIT_...`) stands in the environment, that of a run above in its agent's file.
         """
         if rule.startswith("REMIT_"):
             return "environment"
+        if rule.startswith(CALLER_RULE):
+            return "the remit of the agent that asked"
         while rule not in self.sources:
             rule = rule.rpartition(".")[0]
         return self.sources[rule]
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedAgent:
+    """An agent that another may ask: by the tool `tool`, under its own remit, from the file `config`."""
+
+    config: str
+    tool: ToolSpec
+    remit: Remit
+
+
+CALLER_RULE = "caller."
+"""Begins a rule of a run above: `caller.{agent}.` and its place in that agent's file."""
 
 CLASS_RULE: Mapping[DataClass, str] = {
     "pii": "data_access.allow_pii",
@@ -116,6 +142,9 @@ CLASS_RULE: Mapping[DataClass, str] = {
 ReadFile: TypeAlias = Callable[[str], str]
 """The text of a file by its path, which is relative to the governance file. Raises: RemitError."""
 
+LoadAgent: TypeAlias = Callable[[str], Remit]
+"""The remit of another agent by the path of its file, relative too. Raises: RemitError, ConfigErrors."""
+
 
 def parse(
     text: str,
@@ -124,11 +153,13 @@ def parse(
     *,
     changes: Mapping[str, str] = NO_CHANGES,
     read_file: ReadFile | None = None,
+    load_agent: LoadAgent | None = None,
 ) -> Remit:
     """Compile the governance file `text` against the tools there are.
 
     `file` is the name that errors carry; `changes` take the place of keys of the file (`model`,
-    `answer_schema`), and make another remit of it. `read_file` reads what the file names. Raises: ConfigErrors.
+    `answer_schema`), and make another remit of it. `read_file`, `load_agent`: what the file names.
+    Raises: ConfigErrors.
     """
     document = source.scan(text, file)
     errors = list(document.errors)
@@ -143,7 +174,7 @@ def parse(
             raise ConfigErrors(errors) from None
         parsed = salvaged
     agent = parsed.agent.model_copy(update=changes)
-    compiler = _Compiler(document, agent, tools, read_file)
+    compiler = _Compiler(document, agent, tools, read_file, load_agent)
     remit = compiler.compile()
     if errors or compiler.errors:
         raise ConfigErrors(errors + compiler.errors)
@@ -157,13 +188,19 @@ class _Compiler:
     """Checks one well-formed file against the tools and makes the Remit of it."""
 
     def __init__(
-        self, document: Document, agent: Agent, tools: Sequence[ToolSpec], read_file: ReadFile | None
+        self,
+        document: Document,
+        agent: Agent,
+        tools: Sequence[ToolSpec],
+        read_file: ReadFile | None,
+        load_agent: LoadAgent | None,
     ) -> None:
         self.document = document
         self.errors: list[ConfigError] = []
         # the schema itself and not its path, so that the digest covers what it says
         self.agent = agent.model_copy(update={"answer_schema": self._answer_schema(agent, read_file)})
-        self.tools = {tool.name: tool for tool in tools}
+        self.agents = tuple(self._agents(load_agent))
+        self.tools = {tool.name: tool for tool in (*tools, *(asked.tool for asked in self.agents))}
         self._granted = self._allowed_tools()
 
     def compile(self) -> Remit:
@@ -197,17 +234,48 @@ class _Compiler:
             support=agent.toolsets.support,
             answer_schema=agent.answer_schema if isinstance(agent.answer_schema, dict) else None,
             memory=memory_grant(agent.memory),
+            agents=self.agents,
+            height=max((1 + asked.remit.height for asked in self.agents), default=0),
+            max_agent_depth=agent.max_agent_depth,
             sources=self._sources(),
         )
 
     def _digest(self) -> str:
         try:
-            return canonical.digest(canonical.canonical(self.agent.model_dump(mode="json")))
+            covered = self.agent.model_dump(mode="json", exclude={"agents"})
+            # what an agent may do that is asked, and not where that is written
+            covered["agents"] = {
+                asked.tool.name: [asked.tool.description, asked.remit.digest] for asked in self.agents
+            }
+            return canonical.digest(canonical.canonical(covered))
         except (RemitError, ValueError) as error:
             reason = error.message if isinstance(error, RemitError) else "a text is not Unicode"
             place: Path = ("approvals",) if self.agent.approvals else ()
             self._fail(place, "config.out_of_range", reason, "use numbers and texts that JSON has")
             return ""
+
+    def _agents(self, load_agent: LoadAgent | None) -> Iterable[AskedAgent]:
+        digests = {self.agent.name: ""}
+        for name, given in self.agent.agents.items():
+            place: Path = ("agents", name, "config")
+            try:
+                if load_agent is None:
+                    raise RemitError("config.missing", "there are no files to read here")
+                remit = load_agent(given.config)
+                for one in remit.family():
+                    if digests.setdefault(one.agent, one.digest) != one.digest:
+                        message = f"{one.agent} stands here twice, or leads back to itself"
+                        raise RemitError("config.circular", message)
+                if remit.height >= self.agent.max_agent_depth:
+                    message = f"agents are nested deeper than max_agent_depth ({self.agent.max_agent_depth})"
+                    raise RemitError("config.out_of_range", message)
+            except ConfigErrors as error:
+                self.errors += error.errors  # they stand in its own file
+            except RemitError as error:
+                self._fail(place, error.code, error.message, error.remedy)
+            else:
+                tool = delegation.ask_tool(name, given.description, remit.agent)
+                yield AskedAgent(config=given.config, tool=tool, remit=remit)
 
     def _answer_schema(self, agent: Agent, read_file: ReadFile | None) -> dict[str, Any] | None:
         given = agent.answer_schema
@@ -293,7 +361,9 @@ class _Compiler:
                 remedy = f"allow it by {CLASS_RULE[denied]}, or remove the rule"
                 self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)
             for path, tests in rule.when.items():
-                self._check_condition((*place, "when", path), tool, path, tests)
+                problem = conditions.problem_of(tool, path, tests)
+                if problem is not None:
+                    self._fail((*place, "when", path), "config.rule_never_fires", *problem)
             self._check_people(place, rule)
             if self.errors:
                 continue
@@ -320,18 +390,6 @@ class _Compiler:
         if bool(rule.escalate_to) != (rule.escalate_after_s is not None):
             message = "escalate_to and escalate_after_s need each other"
             self._fail(place, "config.missing_key", message, "give both, or neither")
-
-    def _check_condition(self, place: Path, tool: ToolSpec, path: str, tests: Mapping[str, Any]) -> None:
-        schema = conditions.argument_schema(tool.args_schema, path)
-        if schema is None:
-            names = list(tool.args_schema.get("properties", {}))
-            remedy = source.nearest(path, names, f"use one of {', '.join(names) or 'none'}")
-            message = f"{tool.name} has no argument {path!r}, so this never fires"
-            self._fail(place, "config.rule_never_fires", message, remedy)
-            return
-        problem = conditions.check(schema, tests)
-        if problem is not None:
-            self._fail(place, "config.rule_never_fires", f"{tool.name}.{path}: {problem[0]}", problem[1])
 
     def _sources(self) -> dict[str, str]:
         name = PurePath(self.document.file).name

@@ -13,11 +13,11 @@ import orjson
 from remit.core import canonical
 from remit.core.actions import Action, ModelCall, ToolCall
 from remit.core.canonical import Json
-from remit.core.decisions import Constraints
+from remit.core.decisions import Constraints, Decision
 from remit.core.errors import RemitError
 from remit.core.labels import ResultLabel
 from remit.core.messages import ModelReply, Text, Usage, reply_from_json, reply_to_json
-from remit.core.outcomes import Done, Failed, Outcome, OutcomeState, Unknown
+from remit.core.outcomes import Done, Failed, Outcome, OutcomeState, Suspended, Unknown
 from remit.core.tools import ToolSpec
 from remit.governance import data
 from remit.governance.memories import SessionRead
@@ -81,8 +81,9 @@ def tool_done(action: ToolCall, value: Json, tool: ToolSpec, constraints: Constr
         shown = canonical.canonical(result.value)
     except RemitError as error:
         message = f"{tool.name} ran, but its result cannot be used: {error.message}"
+        code = error.code if error.code == "data.denied" else "tool.result_invalid"
         return _failure(
-            Failed(code="tool.result_invalid", message=message, happened=True),
+            Failed(code=code, message=message, happened=True),
             cost_nano_usd=cost,
         )
     label = ResultLabel(
@@ -142,12 +143,18 @@ def effect_failed(error: EffectFailed, action: Action, tool: ToolSpec | None, pr
     return _charged(_failure(shown, usage=error.usage, cost_nano_usd=charge.cost_nano_usd), charge)
 
 
-def interrupted(action: Action, tool: ToolSpec | None, code: str, message: str) -> Attempted:
+def interrupted(
+    action: Action,
+    tool: ToolSpec | None,
+    code: str = "effect.cancelled",
+    message: str = "it was cancelled under way",
+) -> Attempted:
     """The effect was cut off, or broke in a way that leaves open whether it took place."""
     if isinstance(action, ModelCall):
         return _failure(Failed(code=code, message=message, retryable=True), presumed=True)
-    # a key makes a repetition safe, but the model's next try is another call with another key
-    if tool is None or tool.effect != "write":
+    # a key makes a repetition safe, but the model's next try is another call with another key; what an agent has
+    # done is on its own run's record
+    if tool is None or tool.effect != "write" or tool.agent is not None:
         # it may have been billed, though it may be repeated
         presumed = tool is not None and tool.price_nano_usd > 0
         return _failure(Failed(code=code, message=message, retryable=True), presumed=presumed)
@@ -159,6 +166,18 @@ def interrupted(action: Action, tool: ToolSpec | None, code: str, message: str) 
         cost_nano_usd=tool.price_nano_usd,
         presumed=tool.price_nano_usd > 0,
     )
+
+
+def broken(action: Action, tool: ToolSpec | None, message: str) -> Attempted:
+    """The effect broke in a way that leaves open whether it took place."""
+    return interrupted(
+        action, tool, "model.failed" if isinstance(action, ModelCall) else "tool.failed", message
+    )
+
+
+def pending(decision: Decision, what: str) -> Suspended:
+    """The effect was begun and is not over: its intent stays open, and the same call finds what became of it."""
+    return Suspended(decision=replace(decision, code="run.waits", reason=what))
 
 
 def shown(attempted: Attempted, held_nano_usd: int) -> Outcome:

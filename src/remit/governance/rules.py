@@ -31,6 +31,7 @@ class Rules:
 
     def __init__(self, remit: Remit, tools: Sequence[ToolSpec]) -> None:
         self.remit = remit
+        tools = (*tools, *(asked.tool for asked in remit.agents))
         self.tools: Mapping[str, ToolSpec] = {
             tool.name: tool for tool in tools if tool.name in remit.allowed_tools
         }
@@ -204,7 +205,7 @@ class Rules:
         return rule
 
     def _allowed(self, tool: ToolSpec) -> Decision:
-        timeout_s = self.remit.tool_timeout_s
+        timeout_s = self.remit.tool_timeout_s if tool.agent is None else self.remit.run_timeout_s
         if tool.timeout_s is not None:
             timeout_s = min(timeout_s, tool.timeout_s)
         return self._allow(

@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+AskedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+DEPTH_MAX = 8
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 
 
@@ -161,6 +163,13 @@ class Toolsets(Section):
     support: SupportToolset = SupportToolset()
 
 
+class AskedAgent(Section):
+    """Another agent that this one may ask, by the tool `ask_<name>`, under the remit of its own file."""
+
+    config: Text = Field(description="The path of its governance file, relative to this one.")
+    description: Text = Field(description="What the model is told of what it can be asked.")
+
+
 class Agent(Section):
     """One agent and its remit."""
 
@@ -205,6 +214,17 @@ class Agent(Section):
     approvals: list[ApprovalRule] = Field(default_factory=list)
     toolsets: Toolsets = Toolsets()
     memory: MemorySection = MemorySection()
+    agents: dict[AskedName, AskedAgent] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Agents that this one may ask; each is the tool ask_<name>, to be named in allowed_tools.",
+    )
+    max_agent_depth: int = Field(
+        default=3,
+        ge=1,
+        le=DEPTH_MAX,
+        description="How deep agents that ask agents may be nested below this one.",
+    )
 
 
 class GovernanceFile(Section):

@@ -12,6 +12,7 @@ from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.core.memory import Seen
 from remit.core.messages import ModelReply, ModelRequest, Usage
+from remit.core.runs import Ceiling, Run
 from remit.core.tools import ToolSpec
 from remit.ports.services import TextSink
 
@@ -41,10 +42,26 @@ class EffectFailed(Exception):
         self.usage = usage
 
 
+class EffectPending(Exception):
+    """The effect was begun and is not over: the same call, made again, finds what became of it.
+
+    The message says what it waits for, and may be shown.
+    """
+
+
+class Caller(NamedTuple):
+    """Whose call an agent answers: the run, the call, and what all the runs above may spend, nearest first."""
+
+    run: Run
+    action_id: str
+    ceilings: tuple[Ceiling, ...]
+
+
 class CallContext(NamedTuple):
     """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call.
 
     `seen`: the labels of what the run has been shown, where it may remember anything. `run_began_us`: when it began.
+    `caller`: for a tool behind which an agent stands, and for no other.
     """
 
     run_id: str
@@ -54,6 +71,7 @@ class CallContext(NamedTuple):
     constraints: Constraints
     seen: Seen | None = None
     run_began_us: int = 0
+    caller: Caller | None = None
 
 
 class Model(Protocol):
@@ -76,5 +94,5 @@ class ToolHost(Protocol):
         ...
 
     async def call(self, tool: str, args: Json, context: CallContext) -> Json:
-        """What `tool` returns for `args`, which fit its schema. Raises: EffectFailed."""
+        """What `tool` returns for `args`, which fit its schema. Raises: EffectFailed, EffectPending."""
         ...

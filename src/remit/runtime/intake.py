@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from remit.core import canonical, ids, uploads
 from remit.core.actions import Principal, TaskSource
@@ -54,6 +55,23 @@ def new_run(remit: Remit, text: str, principal: Principal, clock: Clock, session
         created_at_us=now_us,
         deadline_us=now_us + int(remit.run_timeout_s * 1_000_000),
         session=session,
+    )
+
+
+def child_run(remit: Remit, text: str, caller: Run, action_id: str, clock: Clock) -> Run:
+    """The run that a call of `caller` starts: for the same principal, in the time that is left, in the same trace.
+
+    The same call starts the same run. Raises: as `new_run`.
+    """
+    run = new_run(remit, text, caller.principal, clock)
+    return replace(
+        run,
+        id=ids.child_run_id(action_id),
+        tenant=caller.tenant,
+        trace_id=caller.trace_id,
+        deadline_us=min(run.deadline_us, caller.deadline_us),
+        parent=action_id,
+        depth=caller.depth + 1,
     )
 
 

@@ -185,8 +185,8 @@ def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
         case Refused(decision=decision):
             return RunEnd(status="refused", code=decision.code, message=decision.explain())
         case Suspended(approval_id=approval_id, decision=decision):
-            message = f"approval {approval_id}: {decision.explain()}"
-            return RunEnd(status="suspended", code="approval.required", message=message)
+            message = f"approval {approval_id}: {decision.explain()}" if approval_id else decision.explain()
+            return RunEnd(status="suspended", code=decision.code, message=message)
         case Unknown(action_id=action_id, reason=reason):
             return RunEnd(status="suspended", code="effect.unknown", message=f"{action_id}: {reason}")
         case Failed(code=code, message=message, retryable=True, retry_after_s=retry_after_s):

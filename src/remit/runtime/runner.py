@@ -15,7 +15,7 @@ from remit.core.actions import Principal
 from remit.core.errors import RemitError
 from remit.core.memory import Seen
 from remit.core.messages import Attachment, Usage
-from remit.core.runs import Run, RunEnd
+from remit.core.runs import Ceiling, Run, RunEnd
 from remit.governance import records
 from remit.governance.gate import Gate, GateServices, GovernedRun
 from remit.governance.history import History, history_of
@@ -65,6 +65,7 @@ class _Task:
     stream: Stream | None = None
     attachments: Sequence[Attachment] = ()
     history: History | None = None
+    callers: tuple[Ceiling, ...] = ()
 
 
 class Runner:
@@ -120,14 +121,17 @@ class Runner:
                 await self._end(run, _CANCELLED)
             raise
 
-    async def resume(self, run_id: str, stream: Stream | None = None) -> RunResult:
+    async def resume(
+        self, run_id: str, stream: Stream | None = None, callers: tuple[Ceiling, ...] = ()
+    ) -> RunResult:
         """Begin a run that no process attends, or go on with one where it stopped.
 
-        What is on record is neither decided nor done again.
+        What is on record is neither decided nor done again. `callers`: the runs above it, nearest first; a run that
+        another has started goes on under all of them alone.
 
         Raises: RemitError `run.unknown`, `run.not_running`, `remit.changed`, `run.no_slot`, `journal.unavailable`.
         """
-        run = await self._waiting(run_id)
+        run = await self._waiting(run_id, callers)
         # it has the time that it had left when it stopped, once it is begun; until then it waits for a slot
         patience = self._clock.now_us() + int(self._rules.remit.run_timeout_s * 1_000_000)
         with self._attending(run_id):
@@ -135,7 +139,7 @@ class Runner:
             if end is not None:
                 raise RemitError(end.code, end.message)
             try:
-                return await self._go_on(run, stream)
+                return await self._go_on(run, _Task(stream=stream, callers=callers))
             except RemitError as error:
                 await self._leave(
                     run, _HANDED_OVER if error.kind.retryable else _broken(error.code, str(error))
@@ -150,12 +154,12 @@ class Runner:
             finally:
                 self._slots.release()
 
-    async def _go_on(self, run: Run, stream: Stream | None) -> RunResult:
+    async def _go_on(self, run: Run, task: _Task) -> RunResult:
         """From here on as its record says: nothing of it is decided or done again."""
         record = await self._journal.run(run.id)
         calls, refusals = await self._journal.calls(run.id), await self._journal.refusals(run.id)
         attached = await self._journal.attachments(run.id)
-        task = _Task(stream=stream, attachments=attached, history=history_of(calls, refusals))
+        task = replace(task, attachments=attached, history=history_of(calls, refusals))
         return await self._attend(run if record is None else record.run, task)
 
     async def _leave(self, run: Run, end: RunEnd) -> None:
@@ -186,10 +190,12 @@ class Runner:
         held = await self._journal.held_runs()
         for run_id in set(held) - self._attended:
             record = await self._journal.run(run_id)
-            if record is not None and run_id not in self._attended:
+            # the runs of other agents of this process are their own runners'
+            ours = record is not None and record.run.agent == self._rules.remit.agent
+            if record is not None and ours and run_id not in self._attended:
                 await self._end(record.run, _HANDED_OVER)
 
-    async def _waiting(self, run_id: str) -> Run:
+    async def _waiting(self, run_id: str, callers: tuple[Ceiling, ...]) -> Run:
         record = await self._journal.run(run_id)
         remit = self._rules.remit
         if record is None:
@@ -197,6 +203,9 @@ class Runner:
         run = record.run
         if record.status not in ("suspended", "queued"):
             raise RemitError("run.not_running", f"the run is {record.status}, it does not wait")
+        if run.caller_id != (callers[0].run_id if callers else None):
+            remedy = f"resume the run that started it: {run.caller_id}"
+            raise RemitError("run.not_running", "the run goes on with the one that started it", remedy=remedy)
         if (run.agent, run.remit_digest) != (remit.agent, remit.digest):
             began, now = f"{run.agent} {run.remit_digest[:12]}", f"{remit.agent} {remit.digest[:12]}"
             raise RemitError(
@@ -250,6 +259,7 @@ class Runner:
             attempt=1 if history is None else history.attempt,
             history=history,
             seen=None if self._rules.remit.memory is None else Seen(),
+            callers=task.callers,
         )
         attempts = 0
         end = _CANCELLED

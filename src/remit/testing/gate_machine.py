@@ -21,7 +21,8 @@ from remit.core.approvals import Vote
 from remit.core.messages import Message, ModelRequest, Text
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
-from remit.governance.gate import Effects, Gate, GateServices, GovernedRun, control_scopes
+from remit.governance import pauses
+from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.ports.journal import Journal
 from remit.ports.runs import RunEnding, StartRun
 from remit.testing.faulty_journal import FAULTS, Fault
@@ -226,7 +227,7 @@ class GateMachine(RuleBasedStateMachine):
             act = known[seen.digest]
             assert seen.args == act.args, seen
             run = next(run for run in self.runs if run.id == act.action.place.run_id)
-            assert not seen.paused & set(control_scopes(run, act.action)), seen
+            assert not seen.paused & set(pauses.scopes(run, act.action)), seen
         releases = {act.action.digest for act in self.acts if isinstance(act.action, Release)}
         expected = {
             name: count

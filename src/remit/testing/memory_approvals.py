@@ -109,8 +109,8 @@ class MemoryApprovals(MemoryReads):
             if below.status == "suspended":
                 unknown = unknown or below.ready_at_us is None
                 waits.append(below.ready_at_us or 0)
-        known = not unknown and stored.end.code in _WAITING_CODES + _LEFT_CODES
-        stored.ready_at_us = max(waits, default=at_us) if known else None
+        if stored.end.code in _WAITING_CODES + _LEFT_CODES:
+            stored.ready_at_us = None if unknown else max(waits, default=at_us)
         self._set_caller_ready(stored.run, at_us)
 
     def _set_caller_ready(self, run: Run, at_us: int) -> None:

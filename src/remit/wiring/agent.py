@@ -22,22 +22,20 @@ from remit.adapters.telemetry.otlp import OtlpSpans
 from remit.adapters.telemetry.otlp import options_of as otlp_options
 from remit.adapters.telemetry.spans import SpanMaker
 from remit.adapters.telemetry.store import StoreOptions, TraceStore
-from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
 from remit.core.errors import RemitError
 from remit.core.outbox import OutboxMessage
 from remit.core.quota import Quota
-from remit.governance.gate import Effects, Gate, GateServices
+from remit.governance.gate import GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
-from remit.ports.effects import ToolHost
 from remit.ports.journal import Journal
 from remit.ports.services import Receipt, Telemetry, ThresholdCrossed
 from remit.runtime.clock import SystemClock
-from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment, make_home
+from remit.wiring.family import Family, FamilyParts
 from remit.wiring.journals import renewing, working_journal
-from remit.wiring.memories import note_tools, open_memory, purging
+from remit.wiring.memories import purging
 from remit.wiring.outbox import delivering
 from remit.wiring.quota import QuotaFile
 from remit.wiring.remits import load_remit, open_prices, tenant_cap
@@ -61,7 +59,6 @@ OnQuota: TypeAlias = Callable[[tuple[Quota, ...]], None]
 
 if TYPE_CHECKING:
     from remit.adapters.models import AnthropicModel, ModelRouter, OpenAIModel
-    from remit.adapters.tools.support.toolset import SupportToolset
     from remit.testing.model_server import RunningServer
 
 
@@ -101,7 +98,8 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
     `toolset.unavailable`, `script.invalid`.
     """
     remit = load_remit(options.config, options.changes)
-    _check_models(deployment, options, remit)
+    for one in remit.family():
+        _check_models(deployment, options, one)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         # first the lock: who has to leave should hear it before anything slow is begun
@@ -114,15 +112,8 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         model, server, warming = await _open_model(deployment, options, remit, on_quota, stack)
         working = await stack.enter_async_context(working_journal(deployment, clock, _notice))
         journal = working.journal
-        support = _open_support(deployment, options, remit, stack)
-        hosts: list[ToolHost] = [support]
-        memory = None
-        if remit.memory is not None:
-            memory = open_memory(deployment)
-            stack.push_async_callback(memory.close)
-            hosts.append(note_tools(memory, remit.memory, clock))
-        tools = Registry(hosts)
-        metrics.declare(remit.agent, remit.allowed_tools, remit.model)
+        for one in remit.family():
+            metrics.declare(one.agent, one.allowed_tools, one.model)
         telemetry = stack.enter_context(_open_telemetry(deployment, options, metrics))
         services = GateServices(
             journal=journal,
@@ -131,15 +122,17 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             telemetry=telemetry,
             tenant_cap=tenant_cap(deployment.environment),
         )
-        rules = Rules(remit, tools.specs)
-        gate = Gate(services, Effects(model=model, tools=tools, counter=model, memory=memory))
-        runner = Runner(services, gate, rules)
-        await runner.announce()
-        tending = [_tend(services, remit.agent), runner.watch()]
+        parts = FamilyParts(deployment=deployment, services=services, model=model, counter=model, stack=stack)
+        family = Family(parts)
+        rules, runner = family.open(remit, options.config)
+        tending = [_tend(services, remit.agent)]
+        for each in family.runners:
+            await each.announce()
+            tending.append(each.watch())
         if deployment.postgres is not None:
             tending.append(renewing(journal, clock, runner.lose_runs, _notice))
-        if memory is not None:
-            tending.append(purging(memory, clock, _notice))
+        if family.memory is not None:
+            tending.append(purging(family.memory, clock, _notice))
         for work in tending:
             stack.push_async_callback(_ended, asyncio.create_task(work))
         await stack.enter_async_context(delivering(deployment, journal, clock, partial(_told, metrics)))
@@ -153,7 +146,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             runner=runner,
             journal=journal,
             metrics=metrics,
-            notices=support.notices,
+            notices=family.notices,
             interrupted=working.interrupted,
             worker=working.worker,
             model_server=server,
@@ -269,25 +262,6 @@ def _providers(
 
 async def _settled(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
-
-
-def _open_support(
-    deployment: Deployment, options: AgentOptions, remit: Remit, stack: AsyncExitStack
-) -> SupportToolset:
-    # the stores are opened here and not in commands that only read declarations
-    from remit.adapters.tools.support.toolset import open_support  # noqa: PLC0415
-
-    folder = options.config.parent
-    settings = SupportSettings(
-        kb=folder / remit.support.kb,
-        data=folder / remit.support.data,
-        home=deployment.home,
-        mail=deployment.environment.get("REMIT_SMTP_URL", MAILDIR),
-        sender=deployment.environment.get("REMIT_MAIL_SENDER", "support@example.com"),
-    )
-    support = open_support(settings, SystemClock(), environment=deployment.environment)
-    stack.push_async_callback(support.close)
-    return support
 
 
 @contextmanager

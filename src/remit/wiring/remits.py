@@ -18,6 +18,7 @@ from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
 from remit.governance.budget import TenantCap
 from remit.governance.remit import NO_CHANGES, Remit, parse
+from remit.governance.schema import DEPTH_MAX
 from remit.governance.source import BYTES_MAX
 from remit.ports.services import Clock
 
@@ -31,15 +32,36 @@ def tool_declarations() -> tuple[ToolSpec, ...]:
 
 
 def load_remit(config: Path, changes: Mapping[str, str] = NO_CHANGES) -> Remit:
-    """The compiled governance file, with `changes` in the place of its keys.
+    """The compiled governance file, with `changes` in the place of its keys, and those of the agents it may ask.
 
     Raises: ConfigErrors; RemitError `config.missing`, `config.syntax`.
     """
+    return _Loader().load(config, changes, ())
 
-    def read_beside(path: str) -> str:
-        return _text(config.parent / path)
 
-    return parse(_text(config), str(config), tool_declarations(), changes=changes, read_file=read_beside)
+class _Loader:
+    """Reads each governance file once, however many agents may ask its agent."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, Remit] = {}
+
+    def load(self, config: Path, changes: Mapping[str, str], above: tuple[Path, ...]) -> Remit:
+        """The remit of a file that the files `above` have led to."""
+        place = config.resolve()
+        if place in above:
+            raise RemitError("config.circular", f"{config} leads back to itself")
+        if len(above) > DEPTH_MAX:
+            raise RemitError("config.out_of_range", f"agents are nested deeper than {DEPTH_MAX}")
+        if place not in self._loaded:
+            self._loaded[place] = parse(
+                _text(config),
+                str(config),
+                tool_declarations(),
+                changes=changes,
+                read_file=lambda path: _text(config.parent / path),
+                load_agent=lambda path: self.load(config.parent / path, NO_CHANGES, (*above, place)),
+            )
+        return self._loaded[place]
 
 
 def _text(path: Path) -> str:

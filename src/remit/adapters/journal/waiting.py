@@ -10,7 +10,7 @@ from remit.ports.runs import ReadyRun
 # what became of a call that is open, the next worker of a run that was lost or handed over is to find
 _READY = """
 UPDATE run SET ready_at = CASE
-    WHEN code NOT IN ('approval.required', 'effect.unknown', 'run.waits', 'run.handed_over', 'run.interrupted') THEN NULL
+    WHEN code NOT IN ('approval.required', 'effect.unknown', 'run.waits', 'run.handed_over', 'run.interrupted') THEN ready_at
     WHEN EXISTS (
         SELECT 1 FROM call LEFT JOIN done USING (seq)
         WHERE call.id > ?2 AND call.id < ?3 AND call.kind = 'tool'

@@ -88,8 +88,10 @@ PUT_SPAN: Final = "INSERT OR REPLACE INTO span VALUES (" + ",".join("?" * 22) + 
 FIND_RUN: Final = """
 SELECT key, id, trace_id, tenant, agent, remit_digest, state, code, started_us, ended_us, input_tokens,
     output_tokens, cache_read_tokens, cache_write_tokens, cost_nano_usd, extra
-FROM run WHERE id = :id OR trace_id = :id"""
-LIST_RUNS: Final = FIND_RUN.replace("WHERE id = :id OR trace_id = :id", "ORDER BY key DESC LIMIT :limit")
+FROM run WHERE id = :id OR trace_id = :id ORDER BY key"""
+LIST_RUNS: Final = FIND_RUN.replace(
+    "WHERE id = :id OR trace_id = :id ORDER BY key", "ORDER BY key DESC LIMIT :limit"
+)
 FIND_SPANS: Final = "SELECT * FROM span WHERE run = ? ORDER BY started_us, place, attempt"
 PRUNE: Final = ("DELETE FROM span WHERE run <= ?", "DELETE FROM run WHERE key <= ?")
 

@@ -18,6 +18,7 @@ from remit.core import ids
 from remit.core.actions import ActionKind
 from remit.core.messages import ModelReply, Usage
 from remit.core.outcomes import Done, Failed, Refused, Suspended
+from remit.core.runs import Run
 from remit.ports.services import (
     AttemptEnded,
     Clock,
@@ -86,9 +87,10 @@ class SpanRecord(NamedTuple):
 
     @property
     def parent_id(self) -> str:
-        """The id of the span above, empty for a run."""
+        """The id of the span above, empty for a run that no other has started."""
         if self.kind == "run":
-            return ""
+            parent = self.extra.get(names.PARENT_CALL)
+            return ids.span_id(parent) if parent else ""
         if self.kind == "attempt":
             return ids.span_id(self.run_id)
         return attempt_span_id(self.run_id, self.attempt)
@@ -177,7 +179,8 @@ def effect_span(event: EffectEnded, *, capture: bool) -> SpanRecord:
         decision = outcome.decision
         state, code = "refused", decision.code
         if isinstance(outcome, Suspended):
-            state, extra = "suspended", {names.APPROVAL_ID: outcome.approval_id}
+            state = "suspended"
+            extra = {names.APPROVAL_ID: outcome.approval_id} if outcome.approval_id else None
     elif isinstance(outcome, Failed):
         state, code, cost = "failed", outcome.code, outcome.cost_nano_usd
     if action.kind == "tool":
@@ -259,14 +262,21 @@ def started_span(event: RunStarted, at_us: int) -> SpanRecord:
         started_us=at_us,
         duration_us=None,
         state="running",
-        extra={names.USER_ID: run.principal.id},
+        extra=_extra_of(run),
     )
+
+
+def _extra_of(run: Run) -> dict[str, Any]:
+    extra: dict[str, Any] = {names.USER_ID: run.principal.id}
+    if run.parent is not None:
+        extra[names.PARENT_CALL] = run.parent
+    return extra
 
 
 def stopped_span(event: RunStopped, *, capture: bool) -> SpanRecord:
     """The span of a run that ended, or that waits for a person (state `suspended`)."""
     usage, end = event.usage, event.end
-    extra = {names.USER_ID: event.run.principal.id}
+    extra = _extra_of(event.run)
     if capture and end.answer:
         extra[names.ANSWER] = content.cut(end.answer)
     if capture and end.message:
