@@ -199,6 +199,8 @@ class JournalPeopleSuite:
         assert tuple(await journal.attachments("r")) == pages
         assert dict(await journal.statuses(("r", "nobody"))) == {"r": "queued"}
         assert dict(await journal.statuses(())) == {}
+        many = [f"nobody-{number}" for number in range(2_000)]  # a worker may have as many runs
+        assert dict(await journal.statuses(["r", *many])) == {"r": "queued"}
         await journal.close()
 
 

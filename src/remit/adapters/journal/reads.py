@@ -20,6 +20,7 @@ SELECT id, tenant, agent, remit_digest, principal, task, task_digest, trace_id, 
        parent, depth, session, status, started_at, ended_at, answer, code, message, interruptions
 FROM run
 """
+_STATUSES = "SELECT id, status FROM run WHERE id IN (SELECT value FROM json_each(?))"
 _CALLS = """
 SELECT call.id, call.kind, call.resource, call.digest, call.at, inflight.held,
        done.state, done.at, done.input_tokens, done.output_tokens, done.cache_read_tokens,
@@ -217,8 +218,7 @@ def statuses(connection: Sql, run_ids: Sequence[str]) -> Mapping[str, RunStatus]
     """The status of each of the runs that there are."""
     if not run_ids:
         return {}
-    places = ", ".join("?" * len(run_ids))
-    rows = connection.execute(f"SELECT id, status FROM run WHERE id IN ({places})", tuple(run_ids))
+    rows = connection.execute(_STATUSES, (json.dumps(list(run_ids)),))
     return dict(rows.fetchall())
 
 

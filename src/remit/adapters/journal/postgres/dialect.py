@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import count
 from types import MappingProxyType
 
 from remit.adapters.journal import admission, leases, money, outbox, runs
@@ -65,5 +66,5 @@ def translated(statement: str) -> bytes:
     text = INSTEAD.get(statement, statement).replace("instr(", "strpos(")
     text = _LISTED.sub(lambda found: _ASKED.format(found[1]), text)
     text = _FIELD.sub(r"(convert_from(\1, 'UTF8')::json ->> '\2')", text)
-    places = iter(range(1, 100))
+    places = count(1)
     return _VALUE.sub(lambda found: f"${found[1] or next(places)}", text).encode()
