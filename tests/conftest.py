@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from tests.postgres_databases import Databases, databases
+from tests.redis_databases import empty, redis_urls
 
 # The same examples at every run, so that a landing depends on no luck; REMIT_HYPOTHESIS=random looks further.
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
@@ -34,6 +35,20 @@ def postgres() -> Iterator[Databases]:
     """PostgreSQL: the server that REMIT_TEST_DATABASE_URL names, else one of these tests' own."""
     with databases() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[str]:
+    """Redis: the server that REMIT_TEST_REDIS_URL names, else one of these tests' own."""
+    with redis_urls() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis: str) -> Iterator[str]:
+    """The address of a Redis without a memory in it."""
+    yield redis
+    empty(redis)
 
 
 @pytest.fixture

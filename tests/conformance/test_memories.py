@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
+import redis
 
+from remit.adapters.memory.postgres import PostgresMemory
+from remit.adapters.memory.redis import RedisMemory
 from remit.adapters.memory.sqlite import SqliteMemory
 from remit.core.errors import RemitError
+from remit.core.memory import Limits
 from remit.ports.memory import Memory
-from remit.testing.memory_suite import LIST, SCOPE, MemorySuite, entry_of, keep_of, texts
+from remit.testing.memory_suite import LIST, SCOPE, MemorySuite, entry_of, keep_of, summary_of, texts
+from remit.testing.redis_server import redis_server
 from remit.testing.transient_memory import TransientMemory
 
 
@@ -21,6 +28,113 @@ class TestTransient(MemorySuite):
     @pytest.fixture
     def memory(self) -> Memory:
         return TransientMemory()
+
+
+class TestPostgres(MemorySuite):
+    @pytest.fixture
+    async def memory(self, database: str) -> AsyncIterator[Memory]:
+        memory = PostgresMemory(database)
+        yield memory
+        await memory.close()
+
+    async def test_two_workers_share_it_and_its_limits(self, memory: Memory, database: str) -> None:
+        other = PostgresMemory(database)
+        tight = Limits(5, 999, 999, ("entries", "bytes", "scope"))
+        work = [
+            (memory, other)[number % 2].append(keep_of(entry_of(f"{number}"), limits=tight))
+            for number in range(12)
+        ]
+        ended = await asyncio.gather(*work, return_exceptions=True)
+        assert [one for one in ended if not isinstance(one, RemitError)] == [None] * 5
+        assert len(await texts(other)) == 5
+        await other.close()
+
+    async def test_a_connection_that_is_lost_is_made_anew(self, memory: Memory, database: str) -> None:
+        await memory.append(keep_of(entry_of("one")))
+        with psycopg.connect(database, autocommit=True) as connection:
+            ended = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'remit-memory' "
+                "AND datname = current_database()"
+            ).fetchall()
+        assert ended == [(True,)]
+        await memory.append(keep_of(entry_of("two")))
+        assert await texts(memory) == ["one", "two"]
+
+    async def test_a_database_that_is_away_is_said_without_its_password(self) -> None:
+        memory = PostgresMemory("postgresql://u:s3cret@127.0.0.1:1/d")
+        with pytest.raises(RemitError, match=r"memory\.unavailable") as caught:
+            await texts(memory)
+        assert "s3cret" not in f"{caught.value} {caught.value.__cause__} {memory!r}"
+        await memory.close()
+
+    def test_an_address_that_is_none_is_not_repeated(self) -> None:
+        with pytest.raises(RemitError, match=r"usage\.invalid") as caught:
+            PostgresMemory("postgresql://u:s3cret@[")
+        assert "s3cret" not in str(caught.value)
+
+
+class TestRedis(MemorySuite):
+    @pytest.fixture
+    async def memory(self, redis_url: str) -> AsyncIterator[Memory]:
+        memory = RedisMemory(redis_url)
+        yield memory
+        await memory.close()
+
+    async def test_two_workers_share_it_and_its_limits(self, memory: Memory, redis_url: str) -> None:
+        other = RedisMemory(redis_url)
+        tight = Limits(5, 999, 999, ("entries", "bytes", "scope"))
+        work = [
+            (memory, other)[number % 2].append(keep_of(entry_of(f"{number}"), limits=tight))
+            for number in range(12)
+        ]
+        ended = await asyncio.gather(*work, return_exceptions=True)
+        assert [one for one in ended if not isinstance(one, RemitError)] == [None] * 5
+        assert len(await texts(other)) == 5
+        await other.close()
+
+    async def test_nothing_is_left_of_what_was_erased(self, memory: Memory, redis_url: str) -> None:
+        await memory.append(
+            keep_of(entry_of("Ada"), entry_of("Ada", "again"), entry_of("Bob", subject="Ada"))
+        )
+        await memory.append(keep_of(summary_of("Ada and Bob", 2)))
+        await memory.erase(SCOPE, LIST, [1, 2, 3], 9)
+        with redis.Redis.from_url(redis_url) as client:
+            left = {key: client.type(key) for key in client.scan_iter("remit:memory*")}
+        assert [kind for kind in left.values() if kind != b"string"] == []
+        assert len(left) == 3  # the list's last number, the scope's size and its version
+
+    async def test_a_text_that_the_server_evicted_is_said_and_not_left_out(
+        self, memory: Memory, redis_url: str
+    ) -> None:
+        await memory.append(keep_of(entry_of("one"), entry_of("two")))
+        with redis.Redis.from_url(redis_url) as client:
+            for key in client.scan_iter("remit:memory*:texts"):
+                client.hdel(key, entry_of("one").digest)
+        with pytest.raises(RemitError, match="has lost texts"):
+            await texts(memory)
+
+    async def test_a_server_that_ends_and_comes_back_has_everything(self) -> None:
+        with redis_server() as server:
+            memory = RedisMemory(server.url)
+            await memory.append(keep_of(entry_of("one")))
+            server.stop()
+            with pytest.raises(RemitError, match=r"memory\.unavailable"):
+                await texts(memory)
+            server.start()
+            await memory.append(keep_of(entry_of("two")))
+            assert await texts(memory) == ["one", "two"]
+            await memory.close()
+
+    async def test_an_address_is_never_told(self) -> None:
+        for url in ("http://u:s3cret@h", "redis://u:s3cret@h:port"):
+            with pytest.raises(RemitError, match=r"usage\.invalid") as caught:
+                RedisMemory(url)
+            assert "s3cret" not in str(caught.value)
+        memory = RedisMemory("redis://u:s3cret@127.0.0.1:1/0")
+        with pytest.raises(RemitError, match=r"memory\.unavailable") as caught:
+            await texts(memory)
+        assert "s3cret" not in f"{caught.value} {memory!r}"
+        await memory.close()
 
 
 class TestSqlite(MemorySuite):
@@ -81,7 +195,6 @@ class TestSqlite(MemorySuite):
             await memory.append(
                 keep_of(entry_of(f"question {turn:04}"), entry_of(f"answer {turn:04}", role="assistant"))
             )
-            await memory.read(SCOPE, LIST, 10)
             if turn in (49, 99, 199):
                 with closing(sqlite3.connect(tmp_path / "memory.db")) as connection:
                     stored.append(

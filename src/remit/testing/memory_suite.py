@@ -54,7 +54,7 @@ class MemorySuite:
     async def test_what_is_kept_is_read_again_in_its_order_with_every_field(self, memory: Memory) -> None:
         first, second = (
             entry_of("one"),
-            entry_of("zwei \u2603 \x00 end", classes=(), trust="trusted", subject=""),
+            entry_of("zwei \u2603 \x00 end", "second", classes=(), trust="trusted", subject=""),
         )
         await memory.append(keep_of(first, second))
         kept = await memory.read(SCOPE, LIST, 10)

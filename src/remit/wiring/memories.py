@@ -1,4 +1,7 @@
-"""Which store agents remember in: a file in the home, or the one that REMIT_MEMORY_URL names."""
+"""Which store agents remember in: the one that REMIT_MEMORY_URL names, else where the journal is.
+
+That is the journal's PostgreSQL, or a file in the home.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from remit.ports.memory import Memory
 from remit.ports.services import Clock
 from remit.wiring.deployment import Deployment
 
+MEMORY_URL = "REMIT_MEMORY_URL"
 MEMORY_FILE = "memory.db"
 PURGE_EVERY_S = 3600.0
 KEPT_AFTER_US = 86_400_000_000
@@ -40,5 +44,27 @@ def note_tools(memory: Memory, grant: MemoryGrant, clock: Clock) -> Notes:
 
 
 def open_memory(deployment: Deployment) -> Memory:
-    """The store, which is reached for once something is wanted of it."""
-    return SqliteMemory(deployment.home / MEMORY_FILE)
+    """The store, which is reached for once something is wanted of it. Raises: RemitError `usage.invalid`."""
+    url = deployment.environment.get(MEMORY_URL) or deployment.postgres
+    if not url:
+        return SqliteMemory(deployment.home / MEMORY_FILE)
+    scheme = url.partition("://")[0]
+    try:
+        # extras, which most deployments have no use for
+        if scheme in ("redis", "rediss", "unix"):
+            from remit.adapters.memory.redis import RedisMemory  # noqa: PLC0415
+
+            return RedisMemory(url)
+        if scheme in ("postgresql", "postgres") or url == deployment.postgres:
+            from remit.adapters.memory.postgres import PostgresMemory  # noqa: PLC0415
+
+            return PostgresMemory(url)
+    except ImportError as error:
+        extra = "redis" if "redis" in (error.name or "") else "postgres"
+        message = f"agents are to remember in a {extra} store, and there is no driver of it"
+        raise RemitError("usage.invalid", message, remedy=f"install remit[{extra}]") from error
+    # what stands there may be a password in the wrong place
+    message = f"{MEMORY_URL} is the address of no store that this version knows"
+    raise RemitError(
+        "usage.invalid", message, remedy="write redis://HOST:6379/0 or postgresql://USER@HOST/DATABASE"
+    )

@@ -353,3 +353,38 @@ class TestCompaction:
         texts = [one.entry.text for one in await long.memory.entries(scope, name, 0)]
         assert "They counted to 1." not in texts
         assert len(texts) == 9
+
+
+class Counting:
+    """A store that counts the texts that it was read, for each reading."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory
+        self.read_texts: list[int] = []
+
+    async def read(self, *given: Any) -> Any:
+        kept = await self.memory.read(*given)
+        self.read_texts.append(len(kept))
+        return kept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.memory, name)
+
+
+async def test_a_long_session_is_read_by_its_newest_part_and_grows_by_its_new_texts(world: World) -> None:
+    world.settings["memory"] = "{sessions: true, session_tokens_max: 500}"
+    world.memory = Counting(world.memory)
+    for number in range(60):
+        replies = [says(f"{number:03}" + "a" * 197), says(f"{number:03}" + "b" * 197)]
+        result = await world.run(f"{number:03}" + "q" * 197, *replies)
+        assert result.end.status == "succeeded"
+    # what fits and one turn, of 120 texts; and of the summaries the newest
+    assert max(world.memory.read_texts) == 12
+    entries = [one.entry for one in await world.memory.entries(Scope("default", "a"), session_list("S"), 0)]
+    summaries = [entry for entry in entries if entry.role == "summary"]
+    assert len(entries) - len(summaries) == 120
+    assert 10 <= len(summaries) <= 30
+    journaled = [
+        len(call.completion.result) for call in world.store.calls.values() if call.completion is not None
+    ]
+    assert max(journaled) < 600  # no result in the journal repeats the session

@@ -65,7 +65,7 @@ FROM memory_entry JOIN memory_text USING (tenant, agent, digest) WHERE {_OF_LIST
 _SINCE = "AND (seq = ? OR (seq > ? AND seq <= ? AND covers = 0)) ORDER BY covers = 0, seq"
 _LISTS = """
 SELECT tenant, agent, name, count(*), sum(size), min(at), max(at), max(expires_at)
-FROM memory_entry WHERE expires_at > ? GROUP BY tenant, agent, name ORDER BY tenant, agent, name
+FROM memory_entry WHERE expires_at > ? GROUP BY tenant, agent, name
 """
 _NUMBERS = f"SELECT seq, covers, digest, size FROM memory_entry WHERE {_OF_LIST} ORDER BY seq"
 _EXPIRED = "SELECT DISTINCT tenant, agent, name FROM memory_entry WHERE expires_at <= ?"
@@ -113,7 +113,7 @@ class SqlMemory:
 
     async def lists(self, at_us: int) -> Sequence[ListInfo]:
         rows = await self._transaction(lambda sql: sql.execute(_LISTS, (at_us,)).fetchall())
-        return [
+        return [  # in Python's order, for that of a database is its locale's
             ListInfo(
                 scope=Scope(tenant, agent),
                 name=name,
@@ -123,7 +123,7 @@ class SqlMemory:
                 last_at_us=last,
                 expires_at_us=expires,
             )
-            for tenant, agent, name, count, size, first, last, expires in rows
+            for tenant, agent, name, count, size, first, last, expires in sorted(rows)
         ]
 
     async def erase(self, scope: Scope, name: str, seqs: Collection[int], at_us: int) -> int:
