@@ -12,6 +12,7 @@ import click
 from remit.cli.output import bold, dim, json_option, paint, print_json
 from remit.governance.describe import describe
 from remit.governance.schema import json_schema
+from remit.runtime.clock import SystemClock
 from remit.wiring.remits import load_remit, tool_declarations, unpriced
 
 _COLOURS = {"may": "green", "must": "yellow", "may not": "red"}
@@ -38,7 +39,7 @@ def command(config: Path | None, schema: bool, as_json: bool) -> None:
     remit = load_remit(config)
     for model in unpriced(remit, os.environ):
         print(f"remit: note: {model} has no price, so every call of it will be refused", file=sys.stderr)
-    statements = describe(remit, tool_declarations())
+    statements = describe(remit, tool_declarations(), SystemClock().now_us())
     if as_json:
         print_json(
             {"agent": remit.agent, "digest": remit.digest, "statements": [asdict(one) for one in statements]}

@@ -20,6 +20,10 @@ _COMMANDS = {
     ),
     "run": ("remit.cli.run", "Give an agent a task and watch it."),
     "worker": ("remit.cli.worker", "Take runs from the queue: as many workers as wanted on one database."),
+    "schedules": (
+        "remit.cli.schedules",
+        "When a governance file's schedules begin their tasks, and what became of it.",
+    ),
     "runs": ("remit.cli.runs", "List runs, show one, wait for one, let one go on, cancel one."),
     "approvals": ("remit.cli.approvals", "What waits for a person: list, show, approve, deny, edit."),
     "effects": ("remit.cli.effects", "Effects whose outcome nobody knows: list, resolve."),

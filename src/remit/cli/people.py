@@ -33,12 +33,22 @@ def person(as_name: str | None = None) -> Principal:
     environment = os.environ
     name = as_name or environment.get(PRINCIPAL) or _user()
     roles = [role.strip() for role in environment.get(ROLES, "").split(",") if role.strip()]
-    tenant = environment.get(TENANT) or "default"
-    for text in (name, tenant, *roles):
-        if not _NAME.fullmatch(text):
-            remedy = "use letters, digits and . _ @ + -"
-            raise RemitError("usage.invalid", f"{text[:80]!r} is no name", remedy=remedy)
-    return Principal(kind="user", id=name, tenant=tenant, roles=tuple(roles))
+    for text in (name, *roles):
+        _check_name(text)
+    return Principal(kind="user", id=name, tenant=tenant(), roles=tuple(roles))
+
+
+def tenant() -> str:
+    """Whose the work of this deployment is: REMIT_TENANT. Raises: RemitError `usage.invalid`."""
+    name = os.environ.get(TENANT) or "default"
+    _check_name(name)
+    return name
+
+
+def _check_name(text: str) -> None:
+    if not _NAME.fullmatch(text):
+        remedy = "use letters, digits and . _ @ + -"
+        raise RemitError("usage.invalid", f"{text[:80]!r} is no name", remedy=remedy)
 
 
 def _user() -> str:

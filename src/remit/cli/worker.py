@@ -12,6 +12,7 @@ import click
 from remit.cli.agent_options import agent_options, changes_of
 from remit.cli.asynchronous import Drain, grace_option, run_async
 from remit.cli.output import clean, dim, paint
+from remit.cli.people import tenant
 from remit.core.money import format_usd
 from remit.runtime.runner import RunResult
 from remit.wiring.agent import AgentOptions
@@ -53,7 +54,7 @@ def command(home: Path, /, **given: Any) -> None:
 
 
 async def _work(deployment: Deployment, wanted: _Wanted) -> None:
-    async with open_worker(deployment, wanted.options, _told, _say) as opened:
+    async with open_worker(deployment, wanted.options, tenant(), _told, _say) as opened:
         agent = opened.agent
         for notice in agent.notices:
             _say(notice)

@@ -19,6 +19,14 @@ def time_ordered(at_us: int, entropy: bytes) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def moment_us(ordered: str) -> int:
+    """When an identifier of `time_ordered` was made, to the millisecond."""
+    number = 0
+    for character in ordered[:10]:
+        number = (number << 5) | _ALPHABET.index(character)
+    return number * 1000
+
+
 def action_id(run_id: str, step: int, place: str) -> str:
     """The id of the action at `place` (`m1` model call try 1, `t0` first tool call, `answer`) of a step."""
     return f"{run_id}.{step}.{place}"

@@ -10,6 +10,7 @@ from remit.core.money import format_usd
 from remit.core.tools import ToolSpec
 from remit.governance.memories import NOTE_TOOLS, MemoryGrant
 from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
+from remit.governance.schedules import clock_time, ticks
 
 _DAY_US = 86_400_000_000
 _SPANS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
@@ -30,13 +31,14 @@ class Statement:
     source: str
 
 
-def describe(remit: Remit, tools: Sequence[ToolSpec]) -> list[Statement]:
-    """Everything the remit grants, caps and denies, in that order."""
+def describe(remit: Remit, tools: Sequence[ToolSpec], now_us: int = 0) -> list[Statement]:
+    """Everything the remit grants, caps and denies, in that order. `now_us`: the next ticks are those after it."""
     specs = {tool.name: tool for tool in (*tools, *(asked.tool for asked in remit.agents))}
     granted = [specs[name] for name in remit.allowed_tools if name in specs]
     return [
         *_grants(remit, granted),
         *_caps(remit, granted),
+        *_starts(remit, now_us),
         *_denials(remit, granted, specs),
     ]
 
@@ -116,6 +118,21 @@ def _memory(remit: Remit, grant: MemoryGrant) -> list[Statement]:
     if unkept:
         text = f"keep nothing of a run that was shown {' or '.join(unkept)}"
         statements.append(_say(remit, "must", text, "memory.keep_classes"))
+    return statements
+
+
+def _starts(remit: Remit, now_us: int) -> list[Statement]:
+    missed = {
+        "skip": "a tick that was missed is skipped",
+        "once": "what was missed is made up for by one run",
+    }
+    statements = []
+    for one in remit.schedules:
+        coming = next(ticks(one, now_us), None)
+        following = "" if coming is None else f", next {clock_time(coming, one.timezone)}"
+        when = f"{one.in_words()} ({one.timezone}){following}"
+        text = f"begin the task of {one.name}: {when}; {missed[one.missed]}"
+        statements.append(_say(remit, "must", text, one.rule))
     return statements
 
 

@@ -9,6 +9,11 @@ from remit.core.runs import Ceiling, Run
 from remit.core.tools import ToolSpec
 
 
+def agent_scopes(tenant: str, *agents: str) -> tuple[str, ...]:
+    """What can be paused to stop agents."""
+    return ("all", *(f"agent:{tenant}/{agent}" for agent in agents))
+
+
 def scopes(
     run: Run, action: Action, callers: Sequence[Ceiling] = (), tool: ToolSpec | None = None
 ) -> tuple[str, ...]:
@@ -16,4 +21,4 @@ def scopes(
     agents = [run.agent, *(caller.agent for caller in callers)]
     if tool is not None and tool.agent is not None:
         agents.append(tool.agent)
-    return ("all", *(f"agent:{run.tenant}/{agent}" for agent in agents), f"{action.kind}:{action.resource}")
+    return (*agent_scopes(run.tenant, *agents), f"{action.kind}:{action.resource}")

@@ -23,6 +23,7 @@ from remit.core.tools import ToolSpec
 from remit.governance import conditions, delegation, source
 from remit.governance.memories import NOTE_TOOLS, MemoryGrant, memory_grant
 from remit.governance.salvage import salvage
+from remit.governance.schedules import Schedule, schedules_of
 from remit.governance.schema import Agent, ApprovalRule, GovernanceFile, SupportToolset
 from remit.governance.shapes import plain, schema_problem
 from remit.governance.source import ConfigError, ConfigErrors, Document, Path
@@ -95,6 +96,7 @@ class Remit:
     agents: tuple[AskedAgent, ...]
     height: int
     max_agent_depth: int
+    schedules: tuple[Schedule, ...]
     sources: Mapping[str, str]
 
     def family(self) -> Sequence[Remit]:
@@ -237,7 +239,8 @@ class _Compiler:
             agents=self.agents,
             height=max((1 + asked.remit.height for asked in self.agents), default=0),
             max_agent_depth=agent.max_agent_depth,
-            sources=self._sources(),
+            schedules=schedules_of(one.model_dump() for one in agent.schedules),
+            sources=self.document.places("agent"),
         )
 
     def _digest(self) -> str:
@@ -390,11 +393,3 @@ class _Compiler:
         if bool(rule.escalate_to) != (rule.escalate_after_s is not None):
             message = "escalate_to and escalate_after_s need each other"
             self._fail(place, "config.missing_key", message, "give both, or neither")
-
-    def _sources(self) -> dict[str, str]:
-        name = PurePath(self.document.file).name
-        sources = {}
-        for path, position in self.document.positions.items():
-            if path[:1] == ("agent",) or not path:
-                sources[".".join(str(part) for part in path[1:])] = f"{name}:{position.line}"
-        return sources

@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from remit.governance.schedules import Missed, cron_problem
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
 AskedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -32,6 +34,23 @@ def _zone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise PydanticCustomError("time_zone", "must be an IANA time zone, such as Europe/Berlin") from error
     return name
+
+
+def _named_once(entries: list[Any]) -> list[Any]:
+    names = [entry.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise PydanticCustomError(
+                "named_twice", "must give each a name of its own: {name} stands twice", {"name": name}
+            )
+    return entries
+
+
+def _cron(expression: str) -> str:
+    problem = cron_problem(expression)
+    if problem:
+        raise PydanticCustomError("cron", "{problem}", {"problem": problem})
+    return expression
 
 
 Usd = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(ge=0, le=1_000_000)]
@@ -150,6 +169,24 @@ class MemorySection(Section):
     )
 
 
+class ScheduleSection(Section):
+    """A task that workers begin by the clock, each tick once over all of them."""
+
+    name: Name = Field(description="What its runs are asked by: `service:schedule:NAME`.")
+    cron: Annotated[str, StringConstraints(max_length=200, pattern=r"^[ -~]+$"), AfterValidator(_cron)] = (
+        Field(description="Minute, hour, day of month, month, day of week, such as `0 7 * * 1-5`.")
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="The IANA zone of the expression, such as Europe/Berlin."
+    )
+    task: Text
+    urgency: int = Field(default=500, ge=0, le=1_000, description="The more urgent is the lower.")
+    missed: Missed = Field(
+        default="skip",
+        description="Of ticks while no worker was on: none is made up for, or one run stands for all of them.",
+    )
+
+
 class SupportToolset(Section):
     """Where the built-in support tools find their data. Paths are relative to this file."""
 
@@ -224,6 +261,9 @@ class Agent(Section):
         ge=1,
         le=DEPTH_MAX,
         description="How deep agents that ask agents may be nested below this one.",
+    )
+    schedules: Annotated[list[ScheduleSection], AfterValidator(_named_once)] = Field(
+        default_factory=list, max_length=100
     )
 
 

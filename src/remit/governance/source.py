@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Any, TypeAlias, get_args
 
 import yaml
@@ -80,6 +81,15 @@ class Document:
     def place(self, path: Path) -> str:
         """`file:line` of `path`, or of the nearest part of it that is there."""
         return f"{self.file}:{self.position(path).line}"
+
+    def places(self, section: str) -> dict[str, str]:
+        """`file:line`, by its bare name, of everything in a section; the section itself has the name ``""``."""
+        file = PurePath(self.file).name
+        return {
+            ".".join(str(part) for part in path[1:]): f"{file}:{position.line}"
+            for path, position in self.positions.items()
+            if path[:1] in ((), (section,))
+        }
 
     def error(self, path: Path, code: str, message: str, remedy: str) -> ConfigError:
         """An error at `path`."""

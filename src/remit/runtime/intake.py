@@ -75,6 +75,11 @@ def child_run(remit: Remit, text: str, caller: Run, action_id: str, clock: Clock
     )
 
 
+def known_as(run: Run, run_id: str) -> Run:
+    """The run under an id that follows from what starts it, so that to start it again is to find it."""
+    return replace(run, id=run_id, trace_id=ids.trace_id(run_id))
+
+
 def start_of(run: Run, attachments: Sequence[Attachment], queueing: Queueing | None = None) -> StartRun:
     """What the journal is told of a new run."""
     record = records.run_created(run, run.created_at_us, uploads.digests(attachments))

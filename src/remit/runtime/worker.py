@@ -18,9 +18,13 @@ from remit.ports.journal import Journal
 from remit.ports.runs import ReadyRun
 from remit.ports.services import Clock
 from remit.runtime.runner import Runner, RunResult
+from remit.runtime.starter import Starter
 
 FEED_S = 0.1
 """So often the journal is asked for runs that are not in the queue."""
+
+START_S = 1.0
+"""So often the schedules are looked at."""
 
 TAKE_OVER_S = 5.0
 RETRY_S = 0.5
@@ -49,6 +53,7 @@ class WorkerParts:
     clock: Clock
     told: Told
     notice: Notice
+    starter: Starter | None = None
 
 
 class Worker:
@@ -75,6 +80,8 @@ class Worker:
             asyncio.create_task(self._repeat(self._take_over, TAKE_OVER_S)),
             asyncio.create_task(self._repeat(self._forget, FORGET_S)),
         ]
+        if parts.starter is not None:
+            tending.append(asyncio.create_task(self._repeat(parts.starter.start_due, START_S)))
         stopped = asyncio.create_task(self._stopping.wait())
         try:
             # a task that ends before its time has broken, and is heard of

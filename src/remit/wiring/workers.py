@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from remit.core.errors import RemitError
 from remit.ports.dispatch import Dispatcher
 from remit.runtime.clock import SystemClock
+from remit.runtime.starter import Starter
 from remit.runtime.worker import Notice, Told, Worker, WorkerParts
 from remit.wiring.agent import AgentOptions, OpenAgent, open_agent
 from remit.wiring.deployment import Deployment
@@ -26,9 +27,9 @@ class OpenWorker:
 
 @asynccontextmanager
 async def open_worker(
-    deployment: Deployment, options: AgentOptions, told: Told, notice: Notice
+    deployment: Deployment, options: AgentOptions, tenant: str, told: Told, notice: Notice
 ) -> AsyncIterator[OpenWorker]:
-    """Everything a worker needs. Raises as `open_agent` does, and RemitError `dispatch.unavailable`."""
+    """Everything a worker needs. `tenant`: in whose name it starts what is due. Raises as `open_agent` does, and RemitError `dispatch.unavailable`."""
     async with open_agent(deployment, options) as agent:
         dispatcher = await _open_dispatcher(deployment, agent)
         try:
@@ -41,6 +42,9 @@ async def open_worker(
                 clock=SystemClock(),
                 told=told,
                 notice=notice,
+                starter=Starter(agent.journal, agent.remit, SystemClock(), tenant)
+                if agent.remit.schedules
+                else None,
             )
             yield OpenWorker(agent=agent, worker=Worker(parts))
         finally:
