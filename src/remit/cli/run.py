@@ -14,6 +14,7 @@ import orjson
 from remit.cli.agent_options import agent_options, changes_of
 from remit.cli.asynchronous import Drain, grace_option, run_async
 from remit.cli.audit import audit_lines
+from remit.cli.family import cost_of, cost_text, runs_below
 from remit.cli.output import bold, clean_text, dim, json_option, paint, print_json
 from remit.cli.people import person
 from remit.cli.trace import draw
@@ -21,7 +22,7 @@ from remit.cli.watch import Watch
 from remit.core import uploads
 from remit.core.errors import CODES, Exit, RemitError
 from remit.core.messages import Attachment
-from remit.core.money import format_usd, usd_text
+from remit.core.money import usd_text
 from remit.core.runs import RunRecord
 from remit.ports.journal import AuditEntry, AuditQuery
 from remit.ports.services import Stream
@@ -139,10 +140,13 @@ async def _run(deployment: Deployment, options: AgentOptions, task: _Task, show:
         record = await agent.journal.run(result.run.id)
         if record is None:
             raise RemitError("journal.unavailable", "the run is not in the journal")
+        below = await runs_below(agent.journal, record)
         if show.as_json:
-            print_json(_as_json(result, record, has_schema=agent.remit.answer_schema is not None))
+            has_schema = agent.remit.answer_schema is not None
+            shown = _as_json(result, record, has_schema=has_schema)
+            print_json(shown | {"cost_below_nano_usd": cost_of(below)})
         else:
-            _print_result(result, record)
+            _print_result(result, record, below)
         entries: Sequence[AuditEntry] = ()
         if show.report and not show.as_json:
             entries = await agent.journal.audit(AuditQuery(run_id=result.run.id, limit=1000))
@@ -197,7 +201,7 @@ def _as_json(result: RunResult, record: RunRecord, *, has_schema: bool) -> dict[
     }
 
 
-def _print_result(result: RunResult, record: RunRecord) -> None:
+def _print_result(result: RunResult, record: RunRecord, below: Sequence[RunRecord]) -> None:
     end = result.end
     print()
     if end.status == "succeeded":
@@ -209,7 +213,7 @@ def _print_result(result: RunResult, record: RunRecord) -> None:
         print(f"  {CODES[end.code].remedy}")
     usage = record.usage
     print(
-        f"\n{bold('cost')} {format_usd(record.cost_nano_usd)}  "
+        f"\n{bold('cost')} {cost_text(record, below)}  "
         + dim(
             f"{usage.prompt_tokens} tokens in, {usage.output_tokens} out, {result.steps} steps, "
             f"{result.attempts} attempt(s), {result.duration_us / 1_000_000:.2f} s"

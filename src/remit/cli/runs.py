@@ -11,6 +11,7 @@ import click
 import orjson
 
 from remit.cli.asynchronous import run_async
+from remit.cli.family import cost_of, cost_text, runs_below
 from remit.cli.output import (
     bold,
     clean,
@@ -31,6 +32,9 @@ from remit.ports.journal import AuditQuery, CallRecord
 from remit.wiring.deployment import Deployment, open_reader
 
 _STORY: tuple[AuditKind, ...] = ("run.created", "run.taken", "run.ended")
+
+_RUN_HEADER = ("run", "status", "agent", "created (UTC)", "took", "steps", "cost", "task")
+_RUN_NUMBERS = frozenset({4, 5, 6})
 
 
 @click.group(epilog="\b\nExamples:\n  remit runs list --status failed\n  remit runs show 01m8...\n")
@@ -58,21 +62,20 @@ def list_runs(home: Path, status: RunStatus | None, limit: int, as_json: bool) -
     if not records:
         print(f"no runs in {home}")
         return
-    rows = [
-        (
-            record.run.id,
-            record.status,
-            record.run.agent,
-            local_time(record.run.created_at_us),
-            _took(record),
-            str(record.steps),
-            format_usd(record.cost_nano_usd),
-            clean(record.run.task.text, 40),
-        )
-        for record in records
-    ]
-    header = ("run", "status", "agent", "created (UTC)", "took", "steps", "cost", "task")
-    print_table(header, rows, right=frozenset({4, 5, 6}))
+    print_table(_RUN_HEADER, [_run_row(record) for record in records], right=_RUN_NUMBERS)
+
+
+def _run_row(record: RunRecord) -> tuple[str, ...]:
+    return (
+        record.run.id,
+        record.status,
+        record.run.agent,
+        local_time(record.run.created_at_us),
+        _took(record),
+        str(record.steps),
+        format_usd(record.cost_nano_usd),
+        clean(record.run.task.text, 40),
+    )
 
 
 @command.command("show")
@@ -82,9 +85,11 @@ def list_runs(home: Path, status: RunStatus | None, limit: int, as_json: bool) -
 def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
     """Show one run: who asked what, how it ended, and every governed call."""
     deployment = Deployment(home=home, environment=os.environ)
-    record, calls, story = run_async(_show(deployment, run_id))
+    record, calls, story, below = run_async(_show(deployment, run_id))
     if as_json:
-        print_json(run_json(record) | {"calls": [_call_json(call) for call in calls], "story": story})
+        family = {"below": [run_json(one) for one in below], "cost_below_nano_usd": cost_of(below)}
+        calls_json = [_call_json(call) for call in calls]
+        print_json(run_json(record) | {"calls": calls_json, "story": story} | family)
         return
     end = record.end
     facts = [
@@ -92,9 +97,10 @@ def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
         ("status", f"{record.status} {end.code if end else ''}".rstrip()),
         ("agent", f"{record.run.agent}  remit {record.run.remit_digest[:12]}"),
         ("asked by", f"{record.run.principal}  tenant {record.run.tenant}"),
+        *([("started by", record.run.parent)] if record.run.parent else []),
         ("created", f"{local_time(record.run.created_at_us)} UTC, took {_took(record)}"),
         ("trace", record.run.trace_id),
-        ("cost", format_usd(record.cost_nano_usd)),
+        ("cost", cost_text(record, below)),
         ("exposed by", ", ".join(record.exposed_by) or "nothing untrusted"),
         ("task", clean(record.run.task.text)),
     ]
@@ -123,6 +129,9 @@ def show_run(home: Path, run_id: str | None, as_json: bool) -> None:
         for call in calls
     ]
     print_table(("call", "kind", "resource", "state", "started (UTC)", "cost"), rows, right=frozenset({5}))
+    if below:
+        print()
+        print_table(_RUN_HEADER, [_run_row(one) for one in below], right=_RUN_NUMBERS)
 
 
 def _happened(record: dict[str, Any]) -> str:
@@ -156,6 +165,8 @@ def run_json(record: RunRecord) -> dict[str, Any]:
         "cost_usd": float(usd_text(record.cost_nano_usd)),
         "cost_nano_usd": record.cost_nano_usd,
         "exposed_by": list(record.exposed_by),
+        "parent": run.parent,
+        "depth": run.depth,
         "interruptions": record.interruptions,
     }
 
@@ -187,8 +198,8 @@ async def _list(deployment: Deployment, status: RunStatus | None, limit: int) ->
 
 async def _show(
     deployment: Deployment, run_id: str | None
-) -> tuple[RunRecord, Sequence[CallRecord], list[dict[str, Any]]]:
-    """The run, its calls, and the records of its own: who created, took, lost and ended it."""
+) -> tuple[RunRecord, Sequence[CallRecord], list[dict[str, Any]], list[RunRecord]]:
+    """The run, its calls, the records of its own (who created, took, lost and ended it), and the runs below it."""
     async with open_reader(deployment) as journal:
         if journal is None:
             raise RemitError("run.unknown", f"there is no journal in {deployment.home}")
@@ -200,4 +211,4 @@ async def _show(
         ]
         entries.sort(key=lambda entry: entry.seq)
         story = [orjson.loads(entry.body) for entry in entries]
-        return record, await journal.calls(record.run.id), story
+        return record, await journal.calls(record.run.id), story, await runs_below(journal, record)

@@ -151,11 +151,17 @@ async def _cancel(deployment: Deployment, run_id: str, who: Principal, reason: s
 
 
 async def find_run(journal: JournalReads, run_id: str | None) -> RunRecord:
-    """The run of an id, of the beginning of one, or the newest. Raises: RemitError `run.unknown`."""
+    """The run of an id, of the beginning of one, or the newest; rather one that no other has started.
+
+    Raises: RemitError `run.unknown`.
+    """
     if run_id is not None and (found := await journal.run(run_id)) is not None:
         return found
-    newest = await journal.runs(limit=1 if run_id is None else 1000)
+    newest = await journal.runs(limit=1000)
     matching = [record for record in newest if run_id is None or record.run.id.startswith(run_id)]
+    matching = [record for record in matching if record.run.parent is None] or matching
+    if run_id is None:
+        matching = matching[:1]
     if len(matching) == 1:
         return matching[0]
     if not matching:

@@ -13,6 +13,8 @@ from remit.cli.output import has_colour, json_option, print_json, width
 from remit.cli.runs_control import find_run
 from remit.cli.tracenodes import TraceView
 from remit.core.errors import RemitError
+from remit.core.runs import RunRecord
+from remit.ports.journal import JournalReads
 from remit.runtime.clock import SystemClock
 from remit.wiring.deployment import Deployment, open_reader, trace_reader
 
@@ -22,7 +24,10 @@ from remit.wiring.deployment import Deployment, open_reader, trace_reader
 @json_option
 @click.pass_obj
 def command(home: Path, run_id: str | None, as_json: bool) -> None:
-    """Draw a run (by its id, the beginning of it, or the newest): what it did, why, how long, at what cost."""
+    """Draw a run (by its id, the beginning of it, or the newest): what it did, why, how long, at what cost.
+
+    The runs of the agents that it asked stand below the calls that asked them.
+    """
     deployment = Deployment(home=home, environment=os.environ)
     view = run_async(_view(deployment, run_id))
     if as_json:
@@ -41,14 +46,20 @@ async def _view(deployment: Deployment, run_id: str | None) -> TraceView:
     async with open_reader(deployment) as journal:
         if journal is None:
             raise RemitError("run.unknown", f"there is no journal in {deployment.home}")
-        record = await find_run(journal, run_id)
-        return TraceView(
-            run_id=record.run.id,
-            agent=record.run.agent,
-            status=record.status,
-            spans=trace_reader(deployment).spans(record.run.id),
-            calls=await journal.calls(record.run.id),
-            code=record.end.code if record.end else "",
-            message=record.end.message if record.end else "",
-            now_us=SystemClock().now_us(),
-        )
+        return await _view_of(deployment, journal, await find_run(journal, run_id))
+
+
+async def _view_of(deployment: Deployment, journal: JournalReads, record: RunRecord) -> TraceView:
+    run_id = record.run.id
+    return TraceView(
+        run_id=run_id,
+        agent=record.run.agent,
+        status=record.status,
+        spans=trace_reader(deployment).spans(run_id),
+        calls=await journal.calls(run_id),
+        code=record.end.code if record.end else "",
+        message=record.end.message if record.end else "",
+        now_us=SystemClock().now_us(),
+        below=[await _view_of(deployment, journal, below) for below in await journal.children(run_id)],
+        parent=record.run.parent,
+    )

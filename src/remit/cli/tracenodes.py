@@ -73,7 +73,10 @@ class TraceSpan(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceView:
-    """One run: its spans, the calls the journal has no outcome of, its status, and the time it is now."""
+    """One run: its spans, the calls the journal has no outcome of, its status, and the time it is now.
+
+    `below`: the runs that its calls have started; `parent`: the call that has started it.
+    """
 
     run_id: str
     agent: str
@@ -83,11 +86,13 @@ class TraceView:
     code: str = ""
     message: str = ""
     now_us: int | None = None
+    below: Sequence[TraceView] = ()
+    parent: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """One line of the tree: a run, an attempt, an effect, or a call without an outcome."""
+    """One line of the tree: a run, an attempt, an effect, or a call without an outcome. `action_id`: of the last two."""
 
     kind: str
     label: str
@@ -100,6 +105,7 @@ class Node:
     direct_nano_usd: int = 0
     total_nano_usd: int = 0
     notes: tuple[str, ...] = ()
+    action_id: str = ""
     children: list[Node] = field(default_factory=list)
 
 
@@ -134,7 +140,20 @@ def build(view: TraceView) -> Node:
     booked = run.cost_nano_usd if run else 0
     root.direct_nano_usd = max(0, booked - root.total_nano_usd)
     root.total_nano_usd += root.direct_nano_usd
+    for below in view.below:
+        _hang_below(root, build(below), below.parent)
     return root
+
+
+def _hang_below(root: Node, run: Node, parent: str | None) -> None:
+    """Put a run below the last performance of the call that started it; all above cost what it cost as well."""
+    effects = ((attempt, effect) for attempt in reversed(root.children) for effect in attempt.children[::-1])
+    path = [root, *next((pair for pair in effects if pair[1].action_id == parent), ())]
+    path[-1].children.append(run)
+    for node in path:
+        node.input_tokens += run.input_tokens
+        node.output_tokens += run.output_tokens
+        node.total_nano_usd += run.total_nano_usd
 
 
 def _sorted_out(
@@ -207,6 +226,7 @@ def _effect(span: TraceSpan) -> Node:
         direct_nano_usd=cost,
         total_nano_usd=cost,
         notes=_notes(span),
+        action_id=f"{span.run_id}.{span.place}",
     )
 
 
@@ -215,7 +235,8 @@ def _notes(span: TraceSpan) -> tuple[str, ...]:
     if span.state == "refused":
         notes: tuple[str, ...] = (f"BLOCKED {span.code}", *decided)
     elif span.state == "suspended":
-        notes = (f"WAITS for approval {span.approval_id}".rstrip(), *decided)
+        waits = f"approval {span.approval_id}" if span.approval_id else "what it has started"
+        notes = (f"WAITS for {waits}", *decided)
     elif span.state == "failed":
         notes = (f"FAILED {span.code}",)
     elif span.state == "unknown":
@@ -237,6 +258,7 @@ def _call(view: TraceView, call: CallRecord) -> Node:
         started_us=call.started_at_us,
         duration_us=lasting,
         notes=tuple(part for part in (note, held) if part),
+        action_id=call.action_id,
     )
 
 

@@ -19,6 +19,7 @@ from remit.ports.services import (
 )
 
 _ARGS_CHARS_MAX = 90
+_INDENT = "    "
 
 
 class Watch:
@@ -26,6 +27,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._in_text = False
+        self._indent = ""
 
     def text(self, attempt: int, text: str) -> None:
         """Print the next piece of a reply."""
@@ -49,12 +51,18 @@ class Watch:
         if isinstance(event, FirstText):
             return  # it comes with the text itself
         self._end_text()
+        run = event.run
+        self._indent = _INDENT * (
+            0 if run is None else run.depth
+        )  # runs of agents that were asked stand further in
         if isinstance(event, EffectEnded):
             self._effect(event)
         elif isinstance(event, RunStarted):
-            print(dim(f"run {event.run.id}  agent {event.run.agent}  remit {event.run.remit_digest[:12]}"))
+            self._say(
+                dim(f"run {event.run.id}  agent {event.run.agent}  remit {event.run.remit_digest[:12]}")
+            )
         elif isinstance(event, AttemptEnded) and event.retry_in_s is not None:
-            print(
+            self._say(
                 paint(
                     f"  ↻ attempt {event.attempt} failed ({event.error}), next in {event.retry_in_s:g} s",
                     "yellow",
@@ -63,11 +71,14 @@ class Watch:
         elif isinstance(event, ThresholdCrossed):
             alert = event.alert
             spent, cap = format_usd(alert.spent_nano_usd, 2), format_usd(alert.cap_nano_usd, 2)
-            print(
+            self._say(
                 paint(
                     f"  ! {alert.threshold_percent} % of {alert.scope} is spent: {spent} of {cap}", "yellow"
                 )
             )
+
+    def _say(self, text: str) -> None:
+        print(self._indent + text.replace("\n", f"\n{self._indent}"))
 
     def _effect(self, event: EffectEnded) -> None:
         took = dim(f"{event.duration_us / 1000:8.1f} ms")
@@ -76,23 +87,25 @@ class Watch:
         elif isinstance(event.action, ToolCall):
             mark, text = _verdict(event)
             args = clean(event.action.args.decode(), _ARGS_CHARS_MAX)
-            print(f"  {mark} {bold(clean(event.action.resource, 40))} {dim(args)}  {took}")
-            print(f"      {text}")
+            self._say(f"  {mark} {bold(clean(event.action.resource, 40))} {dim(args)}  {took}")
+            self._say(f"      {text}")
         elif not isinstance(event.outcome, Done):
-            print(f"  {' '.join(_verdict(event))}  {took}")
+            self._say(f"  {' '.join(_verdict(event))}  {took}")
 
     def _model(self, event: EffectEnded, took: str) -> None:
         outcome = event.outcome
         if not isinstance(outcome, Done) or not isinstance(outcome.value, ModelReply):
             mark, text = _verdict(event)
-            print(f"{event.action.place.step}. {mark} model {text}  {took}")
+            self._say(f"{event.action.place.step}. {mark} model {text}  {took}")
             return
         reply = outcome.value
         tokens = f"{reply.usage.prompt_tokens}+{reply.usage.output_tokens} tokens"
         cost = format_usd(outcome.cost_nano_usd)
-        print(f"{event.action.place.step}. {bold('model')} {dim(f'{reply.model}  {tokens}  {cost}')}  {took}")
+        self._say(
+            f"{event.action.place.step}. {bold('model')} {dim(f'{reply.model}  {tokens}  {cost}')}  {took}"
+        )
         if reply.text and reply.tool_uses:
-            print(f"      {clean(reply.text, 300)}")
+            self._say(f"      {clean(reply.text, 300)}")
 
 
 def _verdict(event: EffectEnded) -> tuple[str, str]:

@@ -64,7 +64,7 @@ class Delegation:
         if end.status != "succeeded":
             message = f"{delegate.remit.agent} has not answered, and what it had done is done: {end.message}"
             raise EffectFailed(end.code, message)
-        return {"answer": end.answer, "classes": list(classes)}
+        return {"answer": end.answer, **({"classes": list(classes)} if classes else {})}
 
     async def _ask(self, delegate: Delegate, task: str, caller: Caller) -> tuple[str, RunEnd]:
         """The run of the call, begun or gone on with where it has not ended, and how it ended or why it waits."""
