@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.remit-installed
 
-.PHONY: help setup run show-task test check lint types contracts format bench tokenizers clean
+.PHONY: help setup run show-task test check lint types contracts format bench chaos tokenizers clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ contracts: setup
 format: setup ## Put the code into shape
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
+
+chaos: setup ## Three workers among faults: RUNS=300 FAULTS=60 SEED=1
+	$(BIN)/python -m tests.chaos.drill --runs $(or $(RUNS),300) --faults $(or $(FAULTS),60) --seed $(or $(SEED),1)
 
 bench: setup ## Measure: tables of medians and ratios, and JSON
 	$(BIN)/python -m benchmarks

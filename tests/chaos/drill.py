@@ -37,6 +37,7 @@ from remit.wiring.remits import load_remit
 
 WORKERS = 3
 SETTLE_S = 240.0
+PAUSE_S = 0.8
 WHO = Principal(kind="service", id="drill")
 PERSON = Principal(kind="user", id="inspector")
 
@@ -96,7 +97,9 @@ class Drill:
         """The report."""
         began = time.monotonic()
         with ExitStack() as stack:
-            config = make_agent(self._folder / "agent", slots=12, cap_usd=self._options.cap_usd)
+            config = make_agent(
+                self._folder / "agent", slots=12, cap_usd=self._options.cap_usd, pause_s=PAUSE_S
+            )
             witness, witnessed = self._witness(stack)
             models = self._models(stack)
             self._server = stack.enter_context(postgres_server("fsync=off"))
@@ -150,7 +153,7 @@ class Drill:
             faults = asyncio.create_task(self._strike(workers))
             for number in range(self._options.runs):
                 await self._submit(number)
-                await asyncio.sleep(self._options.faults * 1.5 / self._options.runs)
+                await asyncio.sleep(self._options.faults * 2.5 / self._options.runs)
             await faults
         finally:
             supervising.cancel()
@@ -207,7 +210,7 @@ class Drill:
                 await self._proxy.refuse(self._chance.choice([1.0, 4.0]))
             else:
                 await asyncio.to_thread(_restart, self._server, kind)
-            await asyncio.sleep(self._chance.uniform(0.5, 2.0))
+            await asyncio.sleep(self._chance.uniform(1.5, 4.0))
         await asyncio.gather(*waking)
 
     async def _settle(self, workers: list[Worker], witnessed: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-DELAY_MS_MAX = 300
+DELAY_MS_MAX = 900
 
 
 class Handler:

@@ -34,25 +34,25 @@ CONFIG = """agent:
 SCRIPT = """name: drill
 match: 'drill (?P<number>[0-9]+)'
 turns:
-  - after: 0.3
+  - after: PAUSE
     call:
       - {tool: search_kb, args: {query: refund}}
       - {tool: create_ticket, args: {customer_id: C-1042, issue: "drill {{ match.number }}", priority: low}}
-  - after: 0.3
+  - after: PAUSE
     call:
       - {tool: send_email, args: {to: a@example.com, subject: "drill {{ match.number }}", body: hello}}
-  - after: 0.3
+  - after: PAUSE
     say: done
 """
 
 
-def make_agent(folder: Path, *, slots: int, cap_usd: str) -> Path:
-    """The agent's folder; its configuration."""
+def make_agent(folder: Path, *, slots: int, cap_usd: str, pause_s: float) -> Path:
+    """An agent in `folder`, whose model takes `pause_s` for an answer; its configuration."""
     folder.mkdir(parents=True)
     for part in ("kb", "data"):
         (folder / part).symlink_to(ROOT / "examples" / "support" / part)
     (folder / "scripts").mkdir()
-    (folder / "scripts" / "drill.yaml").write_text(SCRIPT)
+    (folder / "scripts" / "drill.yaml").write_text(SCRIPT.replace("PAUSE", str(pause_s)))
     config = folder / "agent-config.yaml"
     config.write_text(CONFIG.format(slots=slots, cap=cap_usd))
     return config

@@ -109,6 +109,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "run.no_slot": _kind(
             429, Exit.FAILED, "wait for a run to end, or raise max_concurrent_runs", retryable=True
         ),
+        "worker.fenced": _kind(503, Exit.FAILED, "look why the worker stood still", retryable=True),
         "run.not_ended": _kind(
             504, Exit.FAILED, "wait longer; look whether a `remit worker` is on", retryable=True
         ),

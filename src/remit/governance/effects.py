@@ -26,7 +26,7 @@ from remit.ports.counting import TokenCounter
 from remit.ports.effects import CallContext, Caller, EffectFailed, Model, ToolHost
 from remit.ports.journal import Recorded
 from remit.ports.memory import Memory
-from remit.ports.services import Clock, Prices, TextSink
+from remit.ports.services import Clock, HasLease, Prices, TextSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +67,14 @@ class Performer:
     effects: Effects
     prices: Prices
     clock: Clock
+    has_lease: HasLease
 
     async def perform(self, action: Effectful, governed: GovernedRun, decision: Decision) -> Attempted:
         """Do it, once. Raises: EffectFailed, EffectPending."""
+        if not self.has_lease():  # it stood still after the admission: the run may be another worker's by now
+            raise EffectFailed(
+                "worker.fenced", "its worker was silent for too long, and did nothing", retryable=True
+            )
         if isinstance(action, ModelCall):
             reply = await self.effects.model.complete(action.request, governed.on_text)
             return results.model_done(action, reply, self.prices)
@@ -87,6 +92,7 @@ class Performer:
                 agent=run.agent,
                 idempotency_key=action.digest[:32],
                 constraints=decision.constraints,
+                begun_before=governed.history is not None and action.id in governed.history.open,
                 seen=governed.seen,
                 run_began_us=run.created_at_us,
                 caller=caller,

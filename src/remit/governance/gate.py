@@ -39,7 +39,12 @@ from remit.ports.journal import (
     Window,
 )
 from remit.ports.runs import RunEnding
-from remit.ports.services import Clock, EffectEnded, Prices, Telemetry, ThresholdCrossed
+from remit.ports.services import Clock, EffectEnded, HasLease, Prices, Telemetry, ThresholdCrossed
+
+
+def always() -> bool:
+    """The lease of a process that shares its runs with no other."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,7 @@ class GateServices:
     clock: Clock
     telemetry: Telemetry
     tenant_cap: TenantCap | None = None
+    has_lease: HasLease = always
 
 
 LEASE_GRACE_S = 60.0
@@ -67,7 +73,12 @@ class Gate:
         self._telemetry = services.telemetry
         self._tenant_cap = services.tenant_cap
         self._effects = effects
-        self._performer = Performer(effects=effects, prices=services.prices, clock=services.clock)
+        self._performer = Performer(
+            effects=effects,
+            prices=services.prices,
+            clock=services.clock,
+            has_lease=services.has_lease,
+        )
         self._deadlines = Deadlines()
 
     async def perform(self, action: Action, governed: GovernedRun) -> Outcome:

@@ -68,8 +68,9 @@ def history_of(calls: Sequence[CallRecord], refusals: Mapping[str, bytes]) -> Hi
 
 
 def may_be_repeated(tool: ToolSpec | None) -> bool:
-    """Whether a call that was begun, and of which nobody knows the outcome, may simply be made again."""
-    return tool is not None and (tool.effect != "write" or tool.idempotency == "idempotent")
+    """Whether a call that was begun, and of which nobody knows the outcome, may be made again: it reads,
+    takes the same key twice, or finds by its key what it did (`CallContext.begun_before`)."""
+    return tool is not None and (tool.effect != "write" or tool.idempotency != "at_most_once")
 
 
 def is_kept(action: Action, decision: Decision) -> bool:

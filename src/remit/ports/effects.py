@@ -61,7 +61,8 @@ class CallContext(NamedTuple):
     """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call.
 
     `seen`: the labels of what the run has been shown, where it may remember anything. `run_began_us`: when it began.
-    `caller`: for a tool behind which an agent stands, and for no other.
+    `caller`: for a tool behind which an agent stands, and for no other. `begun_before`: this call was begun, and nobody
+    knows what became of it: a reconcilable tool looks by the key whether it did it, before it does it.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class CallContext(NamedTuple):
     seen: Seen | None = None
     run_began_us: int = 0
     caller: Caller | None = None
+    begun_before: bool = False
 
 
 class Model(Protocol):

@@ -14,6 +14,9 @@ from remit.core.outcomes import Outcome
 from remit.core.runs import Run, RunEnd
 from remit.ports.journal import Alert
 
+HasLease: TypeAlias = Callable[[], bool]
+"""Whether this process is surely still the one that has its runs."""
+
 
 class Clock(Protocol):
     """Time and chance. A simulation gives its own."""

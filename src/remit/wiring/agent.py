@@ -121,6 +121,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             clock=clock,
             telemetry=telemetry,
             tenant_cap=tenant_cap(deployment.environment),
+            has_lease=working.lease.is_held,
         )
         parts = FamilyParts(deployment=deployment, services=services, model=model, counter=model, stack=stack)
         family = Family(parts)
@@ -130,7 +131,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             await each.announce()
             tending.append(each.watch())
         if deployment.postgres is not None:
-            tending.append(renewing(journal, clock, runner.lose_runs, _notice))
+            tending.append(renewing(working, clock, runner.lose_runs, _notice))
         if family.memory is not None:
             tending.append(purging(family.memory, clock, _notice))
         for work in tending:

@@ -27,6 +27,7 @@ Notice: TypeAlias = Callable[[str], None]
 
 LEASE_US = 6_000_000
 RENEW_EVERY_S = 1.5
+MARGIN_US = 1_000_000
 FOR_GOOD_US = 2**62
 """The lease of who is alone: the lock of its home ends with its process."""
 
@@ -37,6 +38,7 @@ class WorkingJournal:
 
     journal: Journal
     worker: str
+    lease: Lease
     interrupted: tuple[str, ...]
 
 
@@ -73,24 +75,50 @@ async def working_journal(
     is_alone = deployment.postgres is None
     journal = open_journal(deployment, clock, worker)
     try:
+        lease = Lease(clock, for_good=is_alone)
         await journal.hold_lease(FOR_GOOD_US if is_alone else LEASE_US, alone=is_alone)
         interrupted = await journal.interrupt_runs(clock.now_us())
         try:
-            yield WorkingJournal(journal=journal, worker=worker, interrupted=interrupted)
+            yield WorkingJournal(journal=journal, worker=worker, lease=lease, interrupted=interrupted)
         finally:
             await _let_go(journal, notice)
     finally:
         await journal.close()
 
 
-async def renewing(journal: Journal, clock: Clock, lost: Callable[[], None], notice: Notice) -> None:
+class Lease:
+    """A worker's lease as the worker itself may rely on it: counted from before it asked, and a second shorter."""
+
+    def __init__(self, clock: Clock, *, for_good: bool) -> None:
+        self._clock = clock
+        self._for_good = for_good
+        self._until_ns = self.ends_ns()
+
+    def is_held(self) -> bool:
+        """Whether no other worker can have taken this one's runs yet."""
+        return self._for_good or self._clock.monotonic_ns() < self._until_ns
+
+    def ends_ns(self) -> int:
+        """When a lease that is asked for now ends."""
+        return self._clock.monotonic_ns() + (LEASE_US - MARGIN_US) * 1000
+
+    def renewed(self, until_ns: int) -> None:
+        """It was given."""
+        self._until_ns = until_ns
+
+
+async def renewing(working: WorkingJournal, clock: Clock, lost: Callable[[], None], notice: Notice) -> None:
     """Stay alive to the other workers, and let the runs of the dead go on, until this is cancelled.
 
     `lost`: told where this worker was silent for longer than its lease, so that its runs may be another's.
     """
+    journal, lease = working.journal, working.lease
     while True:
+        ends_ns = lease.ends_ns()
         try:
-            if await journal.hold_lease(LEASE_US):
+            held = await journal.hold_lease(LEASE_US)
+            lease.renewed(ends_ns)
+            if held:
                 await journal.interrupt_runs(clock.now_us())
             else:  # where all were silent, as when the database was away, the others have time to be heard of
                 notice("this worker was silent for longer than its lease: its runs are left to others")

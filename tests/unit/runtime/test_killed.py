@@ -12,11 +12,12 @@ import pytest
 from remit.core.actions import Principal
 from remit.core.messages import ModelReply, ModelRequest
 from remit.core.tools import ToolSpec
-from remit.governance.gate import Effects, Gate, GateServices
+from remit.governance.effects import Effects
+from remit.governance.gate import Gate, GateServices, always
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext
-from remit.ports.services import TextSink
+from remit.ports.services import HasLease, TextSink
 from remit.runtime.runner import Runner
 from remit.testing.fakes import FakeClock, FixedPrices, FunctionTools, RecordingTelemetry, calls, says
 from remit.testing.memory_journal import MemoryJournal
@@ -25,17 +26,19 @@ from remit.testing.memory_store import MemoryStore
 FILE = """agent:
   name: a
   model: m
-  allowed_tools: [look, put, pay]
+  allowed_tools: [look, put, book, pay]
   rate_limits: {max_pays_per_hour: 1, max_puts_per_hour: 1}
   cost_controls: {max_daily_spend_usd: 5, max_cost_per_run_usd: 1}
 """
 _ARGS = {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}
 LOOK = ToolSpec(name="look", description="reads", args_schema=_ARGS, effect="read")
 PUT = ToolSpec(name="put", description="i", args_schema=_ARGS, idempotency="idempotent", rate_group="puts")
+BOOK = ToolSpec(name="book", description="looks first", args_schema=_ARGS, idempotency="reconcilable")
 PAY = ToolSpec(name="pay", description="at most once", args_schema=_ARGS, rate_group="pays")
-TOOLS = (LOOK, PUT, PAY)
+TOOLS = (LOOK, PUT, BOOK, PAY)
 SCRIPT = (
     calls(("look", {"n": 1}), ("put", {"n": 2})),
+    calls(("book", {"n": 4})),
     calls(("pay", {"n": 3})),
     says("done"),
 )
@@ -69,28 +72,35 @@ class WatchedJournal(MemoryJournal):
 class Process:
     """One process: a gate and a runner on a store. `done`: the tool calls that took place, with their keys."""
 
-    def __init__(self, moment: Moment, clock: FakeClock, worker: str) -> None:
+    def __init__(
+        self, moment: Moment, clock: FakeClock, worker: str, *, has_lease: HasLease = always
+    ) -> None:
         self.store = moment.store
         self.done = list(moment.done)
         self.moments: list[Moment] = []
         self.journal = WatchedJournal(clock, self.store, worker)
         self.journal.process = self
         services = GateServices(
-            journal=self.journal, prices=FixedPrices({"m": 1}), clock=clock, telemetry=RecordingTelemetry()
+            journal=self.journal,
+            prices=FixedPrices({"m": 1}),
+            clock=clock,
+            telemetry=RecordingTelemetry(),
+            has_lease=has_lease,
         )
-        tools = FunctionTools(
-            [(LOOK, self._tool("look")), (PUT, self._tool("put")), (PAY, self._tool("pay"))]
-        )
+        tools = FunctionTools([(spec, self._tool(spec)) for spec in TOOLS])
         gate = Gate(services, Effects(model=StepModel(), tools=tools))
         self.runner = Runner(services, gate, Rules(parse(FILE, "f.yaml", TOOLS), TOOLS))
 
     def note(self) -> None:
         self.moments.append(Moment(store=copy.deepcopy(self.store), done=tuple(self.done)))
 
-    def _tool(self, name: str) -> Any:
+    def _tool(self, spec: ToolSpec) -> Any:
         async def tool(args: Any, context: CallContext) -> Any:
+            took_place = (spec.name, context.idempotency_key)
             self.note()  # admitted, not done
-            self.done.append((name, context.idempotency_key))
+            if spec is BOOK and context.begun_before and took_place in self.done:
+                return {"n": args["n"]}
+            self.done.append(took_place)
             self.note()  # done, not recorded
             return {"n": args["n"]}
 
@@ -100,7 +110,7 @@ class Process:
 async def _moments() -> list[Moment]:
     process = Process(Moment(store=MemoryStore(), done=()), FakeClock(), "one")
     result = await process.runner.run("t", Principal(kind="user", id="u"))
-    assert result.end.status == "succeeded"
+    assert result.end.status == "succeeded", result.end
     return [moment for moment in process.moments if "running" in _statuses(moment)]
 
 
@@ -140,7 +150,7 @@ async def _goes_on(moment: Moment, worker: str) -> bool:
     done = Counter(process.done)
     tools = Counter(name for name, _ in done)
     assert max(tools.values()) == 1, "a repeated call has the key of the first"
-    assert sum(count for (name, _), count in done.items() if name == "pay") <= 1
+    assert all(count == 1 for (name, _), count in done.items() if name in ("book", "pay"))
     (stored,) = process.store.runs.values()
     if doubtful:
         assert (result.end.status, result.end.code) == ("suspended", "effect.unknown")
@@ -148,7 +158,7 @@ async def _goes_on(moment: Moment, worker: str) -> bool:
         assert stored.ready_at_us is None
     else:
         assert (result.end.status, stored.status) == ("succeeded", "succeeded"), result.end
-        assert sorted(tools) == ["look", "pay", "put"]
+        assert sorted(tools) == ["book", "look", "pay", "put"]
         assert await process.journal.unresolved() == []
     return doubtful
 
@@ -163,3 +173,15 @@ async def test_a_call_that_is_made_again_counts_once_against_its_window(tool: To
     assert {key: len(events) for key, events in process.store.events.items()} == dict.fromkeys(
         process.store.events, 1
     )
+
+
+async def test_a_worker_that_stood_still_after_the_admission_does_nothing() -> None:
+    held = iter([True, True, False])  # the model, then two tools
+    process = Process(
+        Moment(store=MemoryStore(), done=()), FakeClock(), "one", has_lease=lambda: next(held, True)
+    )
+    result = await process.runner.run("t", Principal(kind="user", id="u"))
+    assert result.end.status == "succeeded"
+    assert [name for name, _ in process.done] == ["look", "book", "pay"]
+    states = {call.resource: call.state for call in await process.journal.calls(result.run.id)}
+    assert states["put"] == "failed"
