@@ -136,6 +136,7 @@ def test_who_cancels_the_one_ends_the_other(cli: Cli, tmp_path: Path) -> None:
         process.wait(PATIENCE_S)
     front, billing = family(cli)
     assert (front["status"], billing["status"]) == ("cancelled", "cancelled")
+    assert cli.ask("audit", "search", "--open") == []
 
 
 def test_both_are_handed_over_and_go_on(cli: Cli, tmp_path: Path) -> None:

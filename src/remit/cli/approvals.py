@@ -12,6 +12,7 @@ import click
 import orjson
 
 from remit.cli.asynchronous import run_async
+from remit.cli.family import first_of
 from remit.cli.output import bold, clean, clean_text, json_option, local_time, print_json, print_table
 from remit.cli.people import as_option, person, reason_option
 from remit.core import audit
@@ -187,7 +188,7 @@ class _Said:
 
 
 def _decide(home: Path, approval_id: str, who: Principal, said: _Said, *, as_json: bool) -> None:
-    after = run_async(_vote(_deployment(home), approval_id, who, said))
+    after, run_id = run_async(_vote(_deployment(home), approval_id, who, said))
     now_us = SystemClock().now_us()
     if as_json:
         print_json(_as_json(after, now_us))
@@ -196,10 +197,13 @@ def _decide(home: Path, approval_id: str, who: Principal, said: _Said, *, as_jso
     if after.verdict == "pending":
         print(f"  {after.quorum - len(after.votes)} more must approve")
         return
-    print(f"  where a `remit worker` is on, the run goes on; else: remit runs resume {after.run_id}")
+    print(f"  where a `remit worker` is on, the run goes on; else: remit runs resume {run_id}")
 
 
-async def _vote(deployment: Deployment, approval_id: str, who: Principal, said: _Said) -> Approval:
+async def _vote(
+    deployment: Deployment, approval_id: str, who: Principal, said: _Said
+) -> tuple[Approval, str]:
+    """The approval after the vote, and the run that goes on with it: the first above the one that asked."""
     async with open_writer(deployment) as journal:
         approval = await find_approval(journal, approval_id)
         run = await _run_of(journal, approval)
@@ -211,12 +215,13 @@ async def _vote(deployment: Deployment, approval_id: str, who: Principal, said: 
         verdict = Verdict(approves=said.approves, reason=said.reason, edited=edited)
         vote, record = votes.vote(approval, run, who, verdict, SystemClock().now_us())
         after = await journal.decide_approval(vote, record)
+        run_id = await first_of(journal, run.id)
     if after is None:
         message = "somebody else has decided or changed it in this moment"
         raise RemitError(
             "approval.invalid", message, remedy=f"look again: remit approvals show {approval.id}"
         )
-    return after
+    return after, run_id
 
 
 async def _run_of(journal: JournalReads, approval: Approval) -> Run:

@@ -17,6 +17,14 @@ async def runs_below(journal: JournalReads, record: RunRecord) -> list[RunRecord
     return found
 
 
+async def first_of(journal: JournalReads, run_id: str) -> str:
+    """The run that stands above all others of a run's family: the one that somebody asked for."""
+    record = await journal.run(run_id)
+    while record is not None and record.run.caller_id is not None:
+        record = await journal.run(record.run.caller_id)
+    return run_id if record is None else record.run.id
+
+
 def cost_of(records: Sequence[RunRecord]) -> int:
     """What runs cost together, in nano-USD."""
     return sum(record.cost_nano_usd for record in records)

@@ -157,9 +157,12 @@ class Gate:
             return denial, await self._refuse(action, governed, denial, at_us)
         if isinstance(admitted, Misfit):
             denial = denials.of_misfit(admitted, governed.rules)
+            refused = await self._refuse(action, governed, denial, at_us)
             if admission.again and admitted.kind == "paused":
-                return denial, Suspended(decision=denial)  # it was begun: nobody is told that it was not
-            return denial, await self._refuse(action, governed, denial, at_us)
+                return denial, Suspended(
+                    decision=refused.decision
+                )  # it was begun: nobody is told that it was not
+            return denial, refused
         if isinstance(admitted, Recorded):
             return decision, await self._replay(action, governed, admitted)
         held_nano_usd = admission.amount_nano_usd

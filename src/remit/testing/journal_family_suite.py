@@ -77,6 +77,8 @@ class JournalFamilySuite:
         statuses = await journal.statuses(("r", "c", "d", "e"))
         assert statuses == {"r": "cancelled", "c": "cancelled", "d": "succeeded", "e": "cancelled"}
         assert kind_of(await journal.admit(admission_of("e.1.t", clock))) == "run"
+        (call,) = await journal.calls("r")
+        assert (call.state, await journal.audit(AuditQuery(open_only=True))) == ("cancelled", [])
         told = [json.loads(entry.body) for entry in await journal.audit(AuditQuery(kind="run.ended"))]
         assert [one.get("run") for one in told] == ["c", "e"]  # the others' records are the tests' own
         await journal.close()

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from remit.core import audit as records
 from remit.core.errors import RemitError
+from remit.core.messages import Usage
 from remit.core.runs import TRANSITIONS, Run, RunEnd, RunStatus
-from remit.ports.journal import Admission, Settled
+from remit.ports.journal import Admission, Completion, Settled
 from remit.ports.runs import INTERRUPTIONS_MAX, RunEnding, StartRun
 from remit.ports.services import Clock
 from remit.testing.memory_approvals import MemoryApprovals
@@ -98,6 +99,18 @@ class MemoryRuns(MemoryApprovals):
             fields: records.Fields = {"run": below.run.id, "code": end.code}
             cancelled = RunEnding(end=end, audit=records.record("run.ended", at_us, fields))
             self._end(below.run.id, cancelled, at_us)
+        for call in self._calls_of(run_id):
+            if call.completion is None and self._started_by(call):
+                call.completion = Completion(
+                    action_id=call.admission.action_id,
+                    state="cancelled",
+                    result=b"",
+                    usage=Usage(),
+                    cost_nano_usd=0,
+                    at_us=at_us,
+                    outcome=records.record("outcome", at_us, {"run": run_id, "outcome": "cancelled"}),
+                )
+                self.store.audit.append(call.completion.outcome)
         self._set_caller_ready(stored.run, at_us)
         return True
 

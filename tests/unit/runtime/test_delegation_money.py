@@ -21,7 +21,7 @@ MILLION = 1_000_000
 
 
 class Spender:
-    """Answers whatever it is asked after a moment, at a cost by the seed, and looks at the balances meanwhile."""
+    """Uses all that it may use, asks for tools by the seed, and looks at the balances while its call is under way."""
 
     def __init__(self, seed: int, look: Any) -> None:
         self._random = random.Random(seed)
@@ -32,7 +32,7 @@ class Spender:
         self.asked += 1
         await self._look()
         await asyncio.sleep(0)
-        usage = Usage(input_tokens=50, output_tokens=self._random.randint(1, request.max_output_tokens))
+        usage = Usage(input_tokens=50, output_tokens=request.max_output_tokens)
         return calls(("look", {}), usage=usage) if self._random.random() < 0.5 else says("42", usage=usage)
 
 
@@ -64,7 +64,7 @@ async def test_parallel_runs_below_one_never_spend_more_than_it_may(seed: int, t
     await look()
     scope = f"run:{result.run.id}" if seed % 2 else scope
     binding = [one for balances in seen for name, one in balances.items() if name.startswith(scope)]
-    assert len(binding) > 4
+    assert len(binding) > 1
     assert all(one.spent_nano_usd + one.held_nano_usd <= cap for one in binding)
     runs, last = await world.journal.runs(), seen[-1]
     assert last[f"run:{result.run.id}"].spent_nano_usd == sum(one.cost_nano_usd for one in runs)

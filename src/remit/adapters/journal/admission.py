@@ -50,13 +50,11 @@ INTENTS = """
 SELECT call.id, seq, held, presumed, scopes FROM call JOIN inflight USING (seq)
 WHERE call.id IN (SELECT value FROM json_each(?))
 """
-_NO_LONGER = "DELETE FROM inflight WHERE seq = ?"
 _RESOLVE = """
 UPDATE done SET state = ?, result = ?
 WHERE seq = (SELECT seq FROM call WHERE id = ?) AND state = 'unknown'
 """
 _STARTED = "SELECT 1 FROM run WHERE parent = ?"
-_DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(slots=True)
@@ -264,8 +262,8 @@ def complete_all(
         closed.append((seq,))
         records.append((completion.outcome,))
         results.append(Settled(alerts=alerts))
-    connection.executemany(_NO_LONGER, closed)
-    connection.executemany(_DONE, done)
+    connection.executemany(runs.NO_LONGER, closed)
+    connection.executemany(runs.DONE, done)
     connection.executemany(runs.APPEND, records)
     ledger.write()
     return [

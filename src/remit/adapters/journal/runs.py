@@ -40,6 +40,12 @@ UPDATE run SET status = 'running', started_at = coalesce(started_at, ?1),
                worker = ?3
 WHERE id = ?2
 """
+NO_LONGER = "DELETE FROM inflight WHERE seq = ?"
+DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LEFT = """
+SELECT inflight.seq, call.id, call.resource FROM call JOIN inflight USING (seq)
+WHERE call.id > ? AND call.id < ? AND EXISTS (SELECT 1 FROM run AS child WHERE child.parent = call.id)
+"""
 _BELOW = """
 SELECT id, agent, trace_id FROM run
 WHERE parent > ? AND parent < ? AND status IN ('queued', 'running', 'suspended') ORDER BY id
@@ -178,7 +184,7 @@ def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int, worker: str
 
 
 def _end_below(connection: Sql, run_id: str, at_us: int) -> None:
-    """Nobody waits any more for the runs that the calls of a run have started."""
+    """Nobody waits any more for the runs that the calls of a run have started: they end, and so do the calls."""
     below = connection.execute(_BELOW, (f"{run_id}.", f"{run_id}/")).fetchall()
     for child_id, agent, trace_id in below:
         run_end = RunEnd(
@@ -193,6 +199,16 @@ def _end_below(connection: Sql, run_id: str, at_us: int) -> None:
         }
         ending = RunEnding(end=run_end, audit=audit.record("run.ended", at_us, fields))
         end(connection, child_id, ending, at_us)
+    for seq, call_id, resource in connection.execute(_LEFT, (f"{run_id}.", f"{run_id}/")).fetchall():
+        connection.execute(NO_LONGER, (seq,))
+        connection.execute(DONE, (seq, "cancelled", at_us, 0, 0, 0, 0, 0, False, b"", 0, 0, False))
+        told: audit.Fields = {
+            "run": run_id,
+            "call": call_id.partition(".")[2],
+            "resource": f"tool:{resource}",
+            "outcome": "cancelled",
+        }
+        connection.execute(APPEND, (audit.record("outcome", at_us, told),))
 
 
 def presume(connection: Sql, at_us: int) -> tuple[Alert, ...]:
