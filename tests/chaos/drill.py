@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.world import REMIT, Worker, mails, make_agent, process
@@ -36,7 +37,9 @@ from remit.testing.postgres_server import PostgresServer, postgres_server
 from remit.wiring.remits import load_remit
 
 WORKERS = 3
-SETTLE_S = 240.0
+KINDS = (
+    ("kill",) * 8 + ("freeze",) * 4 + ("cut",) * 3 + ("stall", "refuse", "clock", "term", "restart", "crash")
+)
 PAUSE_S = 0.8
 WHO = Principal(kind="service", id="drill")
 PERSON = Principal(kind="user", id="inspector")
@@ -50,6 +53,9 @@ class Options:
     faults: int = 60
     seed: int = 0
     cap_usd: str = "100.00"
+    settle_s: float = 240.0
+    linger_s: float = 0.0
+    kinds: tuple[str, ...] = KINDS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +72,7 @@ class Report:
     spent_usd: float = 0.0
     bill_usd: float = 0.0
     seconds: float = 0.0
+    stands: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -80,6 +87,7 @@ class Report:
             f"interrupted  {self.interrupted_runs} times a run went on in another worker",
             f"money        ${self.bill_usd:.4f} billed <= ${self.spent_usd:.4f} in the ledger <= the cap",
             *(f"WRONG        {line}" for line in self.wrong),
+            *(f"it stands    {line}" for line in self.stands),
         ]
 
 
@@ -184,15 +192,9 @@ class Drill:
             await asyncio.sleep(0.5)
 
     async def _strike(self, workers: list[Worker]) -> None:
-        kinds = (
-            ["kill"] * 8
-            + ["freeze"] * 4
-            + ["cut"] * 3
-            + ["stall", "refuse", "clock", "term", "restart", "crash"]
-        )
         waking = []
         for _ in range(self._options.faults):
-            kind, worker = self._chance.choice(kinds), self._chance.choice(workers)
+            kind, worker = self._chance.choice(self._options.kinds), self._chance.choice(workers)
             self._report.faults[kind] += 1
             if kind == "kill":
                 worker.send(signal.SIGKILL)
@@ -217,7 +219,7 @@ class Drill:
         """Wait until nothing moves that needs no person; then be the person, until every run has ended."""
         for worker in workers:
             worker.clock.write_text("0")
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + self._options.settle_s
         supervising = asyncio.create_task(self._supervise(workers))
         try:
             while time.monotonic() < deadline:
@@ -230,8 +232,25 @@ class Drill:
                     for call in doubtful:
                         await self._resolve(call, mails(witnessed))
                 await asyncio.sleep(0.5)
+            self._report.stands = self._what_stands()
+            await asyncio.sleep(self._options.linger_s)
         finally:
             supervising.cancel()
+
+    def _what_stands(self) -> list[str]:
+        """For whoever looks why a run is stuck: how many runs and segments are in which state."""
+        asked = (
+            "SELECT 'run', status, code, is_queued::text, (ready_at IS NOT NULL)::text, count(*) FROM remit.run",
+            "SELECT 'segment', status, queue_name, executor_id, '', count(*) FROM dbos.workflow_status",
+            "SELECT 'worker', id, lease_until::text, '', '', count(*) FROM remit.worker",
+        )
+        with psycopg.connect(self._server.url()) as connection:
+            rows = [
+                row
+                for one in asked
+                for row in connection.execute(f"{one} GROUP BY 1, 2, 3, 4, 5 ORDER BY 2, 3")
+            ]
+        return [" ".join(str(value) for value in row) for row in rows]
 
     async def _resolve(self, call: CallRecord, witnessed: Counter[str]) -> None:
         record = await self._journal.run(call.run_id)

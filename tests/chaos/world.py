@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "PYTHONPATH")
 ROOT = Path(__file__).parents[2]
 REMIT = Path(sys.executable).with_name("remit")
 CLOCK = Path(__file__).parent / "clock"
@@ -61,7 +62,7 @@ def make_agent(folder: Path, *, slots: int, cap_usd: str, pause_s: float) -> Pat
 @contextmanager
 def process(*command: str | Path, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is killed at the end. What it says on standard error goes to `log`."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     with (
         log.open("ab") as errors,
         subprocess.Popen(
@@ -89,7 +90,7 @@ class Worker:
         self.clock.write_text("0")
         self._config = config
         self._environment = environment | {
-            "PYTHONPATH": str(CLOCK),
+            "PYTHONPATH": os.pathsep.join([str(CLOCK), os.environ.get("PYTHONPATH", "")]),
             "REMIT_CHAOS_CLOCK": str(self.clock),
             "REMIT_LOG": "off",
         }
@@ -105,7 +106,7 @@ class Worker:
         if self._process is not None and not self._killed:
             self.ended_by_itself += 1
         self._killed = False
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self._process = subprocess.Popen(
             [str(REMIT), "--home", str(self.home), "worker", str(self._config)],
             stdin=subprocess.DEVNULL,

@@ -29,6 +29,9 @@ from remit.governance.shapes import plain, schema_problem
 from remit.governance.source import ConfigError, ConfigErrors, Document, Path
 
 SPAN_S: Mapping[str, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+DEFAULTS = 1
+"""To be raised where a default of the governance file changes: its files then mean something else."""
+
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 _RATE_KEY = re.compile(r"max_([a-z][a-z0-9_]*)_per_(second|minute|hour|day)")
 
@@ -244,12 +247,15 @@ class _Compiler:
         )
 
     def _digest(self) -> str:
+        """Of what the file says beyond the defaults: a key that a later version adds changes no file's digest."""
         try:
-            covered = self.agent.model_dump(mode="json", exclude={"agents"})
+            covered = self.agent.model_dump(mode="json", exclude={"agents"}, exclude_defaults=True)
+            covered["defaults"] = DEFAULTS
             # what an agent may do that is asked, and not where that is written
-            covered["agents"] = {
-                asked.tool.name: [asked.tool.description, asked.remit.digest] for asked in self.agents
-            }
+            if self.agents:
+                covered["agents"] = {
+                    asked.tool.name: [asked.tool.description, asked.remit.digest] for asked in self.agents
+                }
             return canonical.digest(canonical.canonical(covered))
         except (RemitError, ValueError) as error:
             reason = error.message if isinstance(error, RemitError) else "a text is not Unicode"
