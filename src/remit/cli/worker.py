@@ -17,7 +17,7 @@ from remit.core.money import format_usd
 from remit.runtime.runner import RunResult
 from remit.wiring.agent import AgentOptions
 from remit.wiring.deployment import Deployment
-from remit.wiring.workers import open_worker
+from remit.wiring.workers import StarterOptions, open_worker
 
 _COLOURS = {"succeeded": "green", "suspended": "yellow"}
 
@@ -27,6 +27,7 @@ class _Wanted(NamedTuple):
 
     options: AgentOptions
     drain: Drain
+    starters: StarterOptions
 
 
 @click.command(
@@ -34,27 +35,35 @@ class _Wanted(NamedTuple):
     "  remit worker agent-config.yaml                      # one, on the SQLite file in its home\n"
     "  REMIT_DATABASE_URL=postgresql://... remit --home w1 worker agent-config.yaml\n"
     "  REMIT_DATABASE_URL=postgresql://... remit --home w2 worker agent-config.yaml   # a second\n"
+    "  remit worker agent-config.yaml --listen 127.0.0.1:8088  # take its webhooks too\n"
     "  remit run agent-config.yaml --detach --task 'I was charged twice'\n"
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @agent_options
 @grace_option
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    envvar="REMIT_LISTEN",
+    help="Take CONFIG's webhooks there (or REMIT_LISTEN).",
+)
 @click.pass_obj
 def command(home: Path, /, **given: Any) -> None:
     """Work on the runs of CONFIG's agent that wait in the journal, until SIGTERM or Ctrl-C.
 
     Those are the runs of `remit run --detach`, those that a person has decided about, and those that a process
-    handed over or left behind when it died. Without REMIT_DATABASE_URL one worker has the home to itself.
+    handed over or left behind when it died; and it begins what CONFIG's schedules and webhooks ask for. Without REMIT_DATABASE_URL one worker has the home to itself.
     """
     os.umask(0o077)  # what is kept of a run is for whoever runs it
     deployment = Deployment(home=home, environment=os.environ)
     options = AgentOptions(config=given["config"], changes=changes_of(given), offline=given["offline"])
     drain = Drain(given["grace_s"])
-    run_async(_work(deployment, _Wanted(options, drain)), drain)
+    starters = StarterOptions(tenant=tenant(), listen=given["listen"])
+    run_async(_work(deployment, _Wanted(options, drain, starters)), drain)
 
 
 async def _work(deployment: Deployment, wanted: _Wanted) -> None:
-    async with open_worker(deployment, wanted.options, tenant(), _told, _say) as opened:
+    async with open_worker(deployment, wanted.options, wanted.starters, _told, _say) as opened:
         agent = opened.agent
         for notice in agent.notices:
             _say(notice)
@@ -65,7 +74,9 @@ async def _work(deployment: Deployment, wanted: _Wanted) -> None:
             f"worker {agent.worker} for {agent.remit.agent}, remit {agent.remit.digest[:12]}: "
             f"up to {agent.remit.max_concurrent_runs} runs at once, on {where}"
         )
-        wanted.drain.opened(agent.runner.hand_over, opened.worker.stop)
+        if opened.hooks_url is not None:
+            _say(f"webhooks are taken at {opened.hooks_url}NAME")
+        wanted.drain.opened(agent.runner.hand_over, opened.stop)
         await opened.worker.work(wanted.drain.grace_s)
 
 

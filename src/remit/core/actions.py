@@ -36,6 +36,11 @@ class Principal:
     def __str__(self) -> str:
         return f"{self.kind}:{self.id}"
 
+    @property
+    def strangers(self) -> tuple[str, ...]:
+        """Through whom strangers have a say in what this principal asks for: a webhook's own id."""
+        return (self.id,) if self.kind == "service" and self.id.startswith("webhook:") else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSource:

@@ -166,6 +166,7 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
             Exit.FAILED,
             "refuse the message: it is forged, changed, too old, or signed by another secret",
         ),
+        "webhook.unknown": _kind(404, Exit.USAGE, "send it to a webhook of the worker's governance file"),
         "value.invalid": _kind(422, Exit.USAGE, "send plain JSON: no NaN, no lone surrogates, no cycles"),
         "value.too_large": _kind(413, Exit.USAGE, "send less"),
         "toolset.unavailable": _kind(500, Exit.USAGE, "mend the toolset's configuration"),

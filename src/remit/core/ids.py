@@ -19,6 +19,12 @@ def time_ordered(at_us: int, entropy: bytes) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def derived(source: str) -> str:
+    """The identifier, always the same, of what a source outside has named; it does not sort by time."""
+    number = int.from_bytes(hashlib.sha256(source.encode()).digest()[:16], "big")
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
 def moment_us(ordered: str) -> int:
     """When an identifier of `time_ordered` was made, to the millisecond."""
     number = 0

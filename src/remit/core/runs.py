@@ -90,7 +90,10 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as the journal knows it. `interruptions`: how often the process that ran it died."""
+    """A run as the journal knows it. `interruptions`: how often the process that ran it died.
+
+    `exposed_by`: the webhook that brought it, and the calls, by which the model has read what strangers wrote.
+    """
 
     run: Run
     status: RunStatus

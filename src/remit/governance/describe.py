@@ -133,6 +133,11 @@ def _starts(remit: Remit, now_us: int) -> list[Statement]:
         when = f"{one.in_words()} ({one.timezone}){following}"
         text = f"begin the task of {one.name}: {when}; {missed[one.missed]}"
         statements.append(_say(remit, "must", text, one.rule))
+    for hook in remit.webhooks:
+        text = (
+            f"begin a task at each message to /hooks/{hook.name} that the secret in {hook.secret_env} signs"
+        )
+        statements.append(_say(remit, "must", text, hook.rule))
     return statements
 
 

@@ -21,6 +21,7 @@ from remit.core.labels import DataClass
 from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
 from remit.governance import conditions, delegation, source
+from remit.governance.hooks import Hook, hooks_of
 from remit.governance.memories import NOTE_TOOLS, MemoryGrant, memory_grant
 from remit.governance.salvage import salvage
 from remit.governance.schedules import Schedule, schedules_of
@@ -100,6 +101,7 @@ class Remit:
     height: int
     max_agent_depth: int
     schedules: tuple[Schedule, ...]
+    webhooks: tuple[Hook, ...]
     sources: Mapping[str, str]
 
     def family(self) -> Sequence[Remit]:
@@ -242,6 +244,7 @@ class _Compiler:
             agents=self.agents,
             height=max((1 + asked.remit.height for asked in self.agents), default=0),
             max_agent_depth=agent.max_agent_depth,
+            webhooks=hooks_of(one.model_dump() for one in agent.webhooks),
             schedules=schedules_of(one.model_dump() for one in agent.schedules),
             sources=self.document.places("agent"),
         )

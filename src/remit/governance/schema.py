@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from remit.governance.hooks import template_problem
 from remit.governance.schedules import Missed, cron_problem
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
@@ -44,6 +45,13 @@ def _named_once(entries: list[Any]) -> list[Any]:
                 "named_twice", "must give each a name of its own: {name} stands twice", {"name": name}
             )
     return entries
+
+
+def _template(task: str) -> str:
+    problem = template_problem(task)
+    if problem:
+        raise PydanticCustomError("template", "{problem}", {"problem": problem})
+    return task
 
 
 def _cron(expression: str) -> str:
@@ -187,6 +195,21 @@ class ScheduleSection(Section):
     )
 
 
+class WebhookSection(Section):
+    """A task that a signed message from outside begins, each message once over all workers."""
+
+    name: Name = Field(
+        description="Of its path, /hooks/NAME; its runs are asked for by `service:webhook:NAME`."
+    )
+    secret_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,127}$")] = Field(
+        description="The environment variable that holds the secret, whsec_BASE64."
+    )
+    task: Annotated[Text, AfterValidator(_template)] = Field(
+        description="What is to be done. {{ body.customer.id }} stands for that place of the message, as marked data."
+    )
+    urgency: int = Field(default=500, ge=0, le=1_000, description="The more urgent is the lower.")
+
+
 class SupportToolset(Section):
     """Where the built-in support tools find their data. Paths are relative to this file."""
 
@@ -261,6 +284,9 @@ class Agent(Section):
         ge=1,
         le=DEPTH_MAX,
         description="How deep agents that ask agents may be nested below this one.",
+    )
+    webhooks: Annotated[list[WebhookSection], AfterValidator(_named_once)] = Field(
+        default_factory=list, max_length=100
     )
     schedules: Annotated[list[ScheduleSection], AfterValidator(_named_once)] = Field(
         default_factory=list, max_length=100

@@ -80,7 +80,7 @@ class Worker:
             asyncio.create_task(self._repeat(self._take_over, TAKE_OVER_S)),
             asyncio.create_task(self._repeat(self._forget, FORGET_S)),
         ]
-        if parts.starter is not None:
+        if parts.starter is not None and parts.remit.schedules:
             tending.append(asyncio.create_task(self._repeat(parts.starter.start_due, START_S)))
         stopped = asyncio.create_task(self._stopping.wait())
         try:

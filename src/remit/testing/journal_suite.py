@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from remit.core import audit
+from remit.core.actions import Principal
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
 from remit.core.runs import TRANSITIONS
@@ -249,6 +250,20 @@ class JournalSuite(
         first = await journal.complete(completion_of("r.1.a", clock, ending=ending_of("succeeded")))
         second = await journal.complete(completion_of("r.1.b", clock, ending=ending_of("succeeded")))
         assert (first.run_ended, second.run_ended) == (True, False)
+        await journal.close()
+
+    async def test_a_webhook_s_run_is_exposed_from_the_start(self, place: JournalPlace) -> None:
+        journal = place.open()
+        askers = (
+            Principal(kind="service", id="webhook:crm"),
+            Principal(kind="service", id="schedule:s"),
+            Principal(kind="user", id="webhook:crm"),
+        )
+        for number, asker in enumerate(askers):
+            task = replace(run_of("r").task, principal=asker)
+            await journal.create_run(StartRun(run=replace(run_of(f"r{number}"), task=task), audit=Z))
+        records = [await journal.run(f"r{number}") for number in range(len(askers))]
+        assert [one and one.exposed_by for one in records] == [("webhook:crm",), (), ()]
         await journal.close()
 
     async def test_what_the_model_saw_exposes_the_run(self, place: JournalPlace) -> None:

@@ -249,10 +249,13 @@ class MemoryReads:
             steps=sum(call.admission.kind == "model" for call, _ in ended),
             usage=usage,
             cost_nano_usd=sum(call.cost for call in calls),
-            exposed_by=tuple(
-                call.admission.action_id
-                for call, completion in ended
-                if completion.exposes and call.seq < last_model
+            exposed_by=(
+                *stored.run.principal.strangers,
+                *(
+                    call.admission.action_id
+                    for call, completion in ended
+                    if completion.exposes and call.seq < last_model
+                ),
             ),
             interruptions=stored.interruptions,
         )

@@ -142,7 +142,10 @@ def _record(connection: Sql, row: tuple[object, ...]) -> RunRecord:
             cache_write_tokens=cache_write,
         ),
         cost_nano_usd=cost,
-        exposed_by=tuple(call_id for (call_id,) in connection.execute(_EXPOSED_BY, bounds)),
+        exposed_by=(
+            *who.strangers,
+            *(call_id for (call_id,) in connection.execute(_EXPOSED_BY, bounds)),
+        ),
         interruptions=interruptions,  # type: ignore[arg-type]
     )
 

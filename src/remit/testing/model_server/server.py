@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from remit.core.errors import RemitError
+from remit.adapters.listening import listen, started
 from remit.ports.services import Clock
 from remit.runtime.clock import SystemClock
 from remit.testing.model_server.anthropic_wire import COUNT_PATH, AnthropicWire
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 BODY_BYTES_MAX = 32_000_000
-START_TIMEOUT_S = 10.0
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 
@@ -313,12 +311,12 @@ async def serve(
         log_config=None,
         timeout_graceful_shutdown=1,
     )
-    listener = _listen(host, port)
+    listener = listen(host, port)
     server = uvicorn.Server(config)
     # serve() would take the process's signal handlers; they belong to whoever embeds us.
     task = asyncio.create_task(server._serve([listener]), name="model-server")
     try:
-        await _started(server, task)
+        await started(server, task)
         bound_host, bound_port = listener.getsockname()[:2]
         yield RunningServer(base_url=f"http://{bound_host}:{bound_port}", model_server=model_server)
     finally:
@@ -346,24 +344,3 @@ async def run(
         if on_ready is not None:
             on_ready(server.base_url)
         await asyncio.get_running_loop().create_future()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    # The protocol is named because asyncio sends at once (TCP_NODELAY) only where it is: 40 ms a call.
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, proto=socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise RemitError("usage.invalid", f"cannot listen on {host}:{port}", cause=str(error)) from error
-    return listener
-
-
-async def _started(server: Any, task: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(START_TIMEOUT_S):
-        while not server.started:
-            if task.done():
-                await task
-                raise RemitError("internal", "the model server ended before it began")
-            await asyncio.sleep(0.002)
