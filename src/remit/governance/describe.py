@@ -9,8 +9,9 @@ from remit.core.labels import DATA_CLASSES
 from remit.core.money import format_usd
 from remit.core.tools import ToolSpec
 from remit.governance.memories import NOTE_TOOLS, MemoryGrant
-from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
+from remit.governance.remit import ApprovalRequirement, RateLimit, Remit
 from remit.governance.schedules import clock_time, ticks
+from remit.governance.schema import CLASS_RULE
 
 _DAY_US = 86_400_000_000
 _SPANS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}

@@ -25,7 +25,7 @@ from remit.governance.hooks import Hook, hooks_of
 from remit.governance.memories import NOTE_TOOLS, MemoryGrant, memory_grant
 from remit.governance.salvage import salvage
 from remit.governance.schedules import Schedule, schedules_of
-from remit.governance.schema import Agent, ApprovalRule, GovernanceFile, SupportToolset
+from remit.governance.schema import CLASS_RULE, Agent, ApprovalRule, GovernanceFile, SupportToolset
 from remit.governance.shapes import plain, schema_problem
 from remit.governance.source import ConfigError, ConfigErrors, Document, Path
 
@@ -138,12 +138,6 @@ class AskedAgent:
 
 CALLER_RULE = "caller."
 """Begins a rule of a run above: `caller.{agent}.` and its place in that agent's file."""
-
-CLASS_RULE: Mapping[DataClass, str] = {
-    "pii": "data_access.allow_pii",
-    "financial": "data_access.allow_financial",
-    "internal": "data_access.allow_internal_docs",
-}
 
 
 ReadFile: TypeAlias = Callable[[str], str]

@@ -19,7 +19,8 @@ from remit.core.memory import Seen
 from remit.core.messages import ToolOffer
 from remit.core.tools import ToolSpec
 from remit.governance.memories import NOTE_TOOLS
-from remit.governance.remit import CLASS_RULE, ApprovalRequirement, RateLimit, Remit
+from remit.governance.remit import ApprovalRequirement, RateLimit, Remit
+from remit.governance.schema import CLASS_RULE
 from remit.governance.shapes import AnswerShape, explain
 
 Rule: TypeAlias = Callable[[Json], Decision | None]

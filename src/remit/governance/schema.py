@@ -5,6 +5,7 @@ The JSON Schema for editors is made from these models.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from remit.core.labels import DataClass
 from remit.governance.hooks import template_problem
 from remit.governance.schedules import Missed, cron_problem
 
@@ -93,6 +95,13 @@ class DataAccess(Section):
     max_records_per_query: int = Field(
         default=50, ge=1, le=100_000, description="The most records one tool call may return."
     )
+
+
+CLASS_RULE: Mapping[DataClass, str] = {
+    "pii": "data_access.allow_pii",
+    "financial": "data_access.allow_financial",
+    "internal": "data_access.allow_internal_docs",
+}
 
 
 class CostControls(Section):
