@@ -21,14 +21,15 @@ EVERY_MINUTE = (
 )
 
 
-def test_two_workers_start_a_tick_once_and_one_of_them_runs_it(database: str, tmp_path: Path) -> None:
+def test_two_workers_start_a_tick_once_and_it_is_run_though_one_of_them_is_killed(database: str, tmp_path: Path) -> None:
     config = agent_folder(tmp_path / "agent", config=CONFIG.read_text() + EVERY_MINUTE, scripts=SCRIPTS)
     one, two = on(database, tmp_path, "one", "two")
     (listed,) = one.ask("schedules", "list", config)
     assert listed["last"] is None
-    with working(one, config), working(two, config):
+    with working(one, config) as first, working(two, config):
         # the minute that has begun is on time
         run_id = until(lambda: one.ask("schedules", "list", config)[0]["last"], "the first tick")["run_id"]
+        first.kill()
         assert ended(one, run_id)["answer"] == "quick"
     # each of the ticks that came meanwhile has one run, whoever was first
     runs = one.ask("runs", "list")
