@@ -21,7 +21,9 @@ EVERY_MINUTE = (
 )
 
 
-def test_two_workers_start_a_tick_once_and_it_is_run_though_one_of_them_is_killed(database: str, tmp_path: Path) -> None:
+def test_two_workers_start_a_tick_once_and_it_is_run_though_one_of_them_is_killed(
+    database: str, tmp_path: Path
+) -> None:
     config = agent_folder(tmp_path / "agent", config=CONFIG.read_text() + EVERY_MINUTE, scripts=SCRIPTS)
     one, two = on(database, tmp_path, "one", "two")
     (listed,) = one.ask("schedules", "list", config)
