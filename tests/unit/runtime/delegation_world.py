@@ -92,8 +92,10 @@ class World:
         models: Mapping[str, Any] | None = None,
         **files: str,
     ) -> Process:
-        """A process that serves the agents of `files` (given from the innermost to the outermost)."""
-        remits = self.remits({"back": BACK, "front": FRONT} | files)
+        """A process that serves front, back and, before them, other agents of `files`."""
+        others = {name: text for name, text in files.items() if name not in ("back", "front")}
+        known = {"back": files.get("back", BACK), "front": files.get("front", FRONT)}
+        remits = self.remits(others | known)
         journal = self._open(worker)
         services = GateServices(
             journal=journal, prices=FixedPrices({"m": 1000}), clock=self.clock, telemetry=self.telemetry

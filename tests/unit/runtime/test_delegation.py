@@ -331,6 +331,41 @@ async def test_nothing_is_left_for_the_other() -> None:
     assert balances[f"run:{result.run.id}"].spent_nano_usd <= 2_200_000
 
 
+async def test_three_that_ask_each_other_wait_and_spend_as_one() -> None:
+    world = World()
+    deep = BACK.replace("name: back", "name: deep")
+    asks = "agents: {deep: {config: deep.yaml, description: d}}\n  timeouts:"
+    back = BACK.replace("timeouts:", asks).replace("[look, pay]", "[look, pay, ask_deep]")
+    files = {"deep": deep, "back": back, "front": FRONT.replace(*NO_PII)}
+    process = world.process(
+        {
+            "front": [calls(ASK)],
+            "back": [calls(("ask_deep", {"task": "deeper"}))],
+            "deep": [calls(("look", {})), calls(("pay", {"n": 20}))],
+        },
+        **files,
+    )
+    result = await process.front.run("t", WHO)
+    assert result.end.code == "run.waits"
+    assert await world.ready() == []
+    await world.decide()
+    assert await world.ready() == [result.run.id]
+    process = world.process({"front": [says("done")], "back": [says("Ada")], "deep": [says("Ada")]}, **files)
+    assert (await process.front.resume(result.run.id)).end.status == "succeeded"
+    assert world.paid == [{"n": 20}]
+    # what the deepest has read is not told to the first, though the one between says nothing of it
+    assert "Ada" in process.told("back")
+    assert "data.denied" in process.told("front")
+    runs = {one.run.agent: one for one in await world.journal.runs()}
+    assert [runs[name].run.depth for name in ("front", "back", "deep")] == [0, 1, 2]
+    assert len({one.run.trace_id for one in runs.values()}) == 1
+    spent = {one.scope: one.spent_nano_usd for one in await world.journal.balances()}
+    below = 0
+    for name in ("deep", "back", "front"):
+        below += runs[name].cost_nano_usd
+        assert spent[f"run:{runs[name].run.id}"] == below
+
+
 def test_files_that_lead_back_or_too_deep_do_not_load() -> None:
     world = World()
     asks = "agents: {{{0}: {{config: {0}.yaml, description: d}}}}\n  max_agent_depth: {1}"
