@@ -15,7 +15,7 @@ from silent_server import SilentServer
 
 MAIL = "{tool: send_email, args: {to: a@example.com, subject: hello, body: hello}}"
 SCRIPTS = {
-    "mail": f"name: mail\nmatch: mail\nturns:\n  - call:\n      - {MAIL}\n  - say: sent\n    after: 2\n",
+    "mail": f"name: mail\nmatch: mail\nturns:\n  - call:\n      - {MAIL}\n  - say: sent\n    after: 4\n",
     "slow": "name: slow\nmatch: slow\nturns:\n  - say: late\n    after: 1\n",
     "quick": "name: quick\ndefault: true\nturns:\n  - say: quick\n",
 }
@@ -84,9 +84,9 @@ def test_what_a_killed_worker_was_doing_another_finishes_and_nothing_is_done_twi
     one, two = on(database, tmp_path, "one", "two")
     with working(one, config) as first, working(two, config) as second:
         run_id = detached(one, config, "mail")
-        until(lambda: _open(one, run_id, "2.m1"), "its second model call")
-        taken = _taken(one, run_id)[-1]
+        taken = until(lambda: _taken(one, run_id), "its worker")[-1]
         (killed, left) = (first, second) if f":{first.pid}:" in taken else (second, first)
+        until(lambda: _open(one, run_id, "2.m1"), "its second model call")
         began = time.monotonic()
         killed.kill()
         assert ended(one, run_id)["answer"] == "sent"

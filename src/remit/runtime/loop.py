@@ -76,7 +76,9 @@ class AgentLoop:
                     continue
                 return end
             outcomes = await self._perform_tools(governed, uses)
-            waiting = next((one for one in outcomes if isinstance(one, Suspended | Unknown)), None)
+            waiting = next(
+                (one for one in outcomes if isinstance(one, Suspended | Unknown) or _is_fenced(one)), None
+            )
             if waiting is not None:
                 return _end_of(waiting)
             if self._is_hopeless(outcomes):
@@ -92,7 +94,7 @@ class AgentLoop:
             return Failed(code="model.unavailable", message=message, retryable=True, retry_after_s=blocked_s)
         self.streaming.begin(conversation.model)
         outcome = await self._gate.perform(conversation.model_call(governed.attempt), governed)
-        if isinstance(outcome, Done | Failed) and not outcome.replayed:
+        if isinstance(outcome, Done | Failed) and not outcome.replayed and not _is_fenced(outcome):
             health.heard(conversation.model, available=isinstance(outcome, Done) or not outcome.retryable)
         self._book(outcome)
         return outcome
@@ -172,6 +174,11 @@ def _unusable(reply: ModelReply, allowed: int | None, max_output_tokens: int) ->
     return RunEnd(status="failed", code="model.truncated", message=message)
 
 
+def _is_fenced(outcome: Outcome) -> bool:
+    """Whether nothing was done because this worker stood still: another goes on, or this one, later."""
+    return isinstance(outcome, Failed) and outcome.code == "worker.fenced" and not outcome.replayed
+
+
 def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
     """How the run ends by an outcome that is not done."""
     match outcome:
@@ -189,6 +196,8 @@ def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
             return RunEnd(status="suspended", code=decision.code, message=message)
         case Unknown(action_id=action_id, reason=reason):
             return RunEnd(status="suspended", code="effect.unknown", message=f"{action_id}: {reason}")
+        case Failed(message=message) if _is_fenced(outcome):
+            return RunEnd(status="suspended", code="run.handed_over", message=message)
         case Failed(code=code, message=message, retryable=True, retry_after_s=retry_after_s):
             return AttemptFailed(code=code, message=message, retry_after_s=retry_after_s)
         case Failed(code=code, message=message):

@@ -35,6 +35,7 @@ from remit.runtime.streaming import Streaming
 
 _BACKOFF_MAX_S = 60.0
 _ROUNDS_TO_LOOK = 10
+LEASE_WAIT_S = 0.2
 _CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
 _HANDED_OVER = RunEnd(status="suspended", code="run.handed_over", message="its process was asked to end")
 _TAKEN = RunEnd(status="suspended", code="run.handed_over", message="another worker has it by now")
@@ -78,6 +79,7 @@ class Runner:
         self._gate = gate
         self._rules = rules
         self._health = Health(services.clock)
+        self._has_lease = services.has_lease
         self._stops = Stops(services.journal, services.clock)
         self._slots = Slots(services.journal, services.clock, rules.remit.max_concurrent_runs)
         self._attended: set[str] = set()
@@ -176,6 +178,11 @@ class Runner:
                     await self._return_unattended()
             rounds += 1
             await self._clock.sleep(STOP_POLL_S)
+
+    def idle_s(self) -> float:
+        """How long it would be of no use to begin a run: no model can be asked, or this worker has no lease."""
+        models = (self._rules.remit.model, *self._rules.remit.fallback_models)
+        return min(map(self._health.blocked_s, models)) if self._has_lease() else LEASE_WAIT_S
 
     def hand_over(self) -> None:
         """End all runs where they are; each waits in the journal, to go on in another process."""

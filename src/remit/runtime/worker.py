@@ -144,23 +144,27 @@ class Worker:
         """Work a segment off: it ends once its run has ended, waits, is another's, or is back in the journal's hands."""
         parts = self._parts
         while not self._stopping.is_set():
+            if (idle_s := parts.runner.idle_s()) > 0:
+                # a provider's outage must not burn up the queue, nor a worker that was cut off
+                await parts.clock.sleep(min(idle_s, RETRY_S))
+                continue
             try:
                 parts.told(await parts.runner.resume(segment.run_id))
                 return
             except RemitError as error:
                 if error.code in _NOT_OURS:
-                    return
+                    break  # if it waits all the same, this process was just letting go of it
                 if not error.kind.retryable:
                     parts.notice(f"run {segment.run_id}: {error}")
-                    return
+                    break
             except Exception as error:  # the edge of the worker: the run has failed with it, and others go on
                 parts.notice(f"run {segment.run_id} broke with {type(error).__name__}")
-                return
+                break
             await parts.clock.sleep(RETRY_S)
         await self._give_back(segment)
 
     async def _give_back(self, segment: Segment) -> None:
-        """The run is not begun: the next round puts it into the queue again. Until that is noted, the segment goes on."""
+        """Where the run still waits, the next round puts it into the queue again. Until that is noted, the segment goes on."""
         while True:
             try:
                 await self._parts.journal.note_queued(segment.run_id, segment.number, False)

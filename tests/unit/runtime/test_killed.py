@@ -181,7 +181,20 @@ async def test_a_worker_that_stood_still_after_the_admission_does_nothing() -> N
         Moment(store=MemoryStore(), done=()), FakeClock(), "one", has_lease=lambda: next(held, True)
     )
     result = await process.runner.run("t", Principal(kind="user", id="u"))
-    assert result.end.status == "succeeded"
-    assert [name for name, _ in process.done] == ["look", "book", "pay"]
+    assert (result.end.status, result.end.code) == ("suspended", "run.handed_over")
+    assert [name for name, _ in process.done] == ["look"]
     states = {call.resource: call.state for call in await process.journal.calls(result.run.id)}
-    assert states["put"] == "failed"
+    assert (states["look"], states["put"]) == ("done", "failed")
+    assert (await process.runner.resume(result.run.id)).end.status == "succeeded"
+    assert [name for name, _ in process.done] == ["look", "book", "pay"]
+
+
+async def test_a_worker_without_a_lease_takes_the_blame_and_not_the_model() -> None:
+    held = iter([False] * 20)
+    process = Process(
+        Moment(store=MemoryStore(), done=()), FakeClock(), "one", has_lease=lambda: next(held, True)
+    )
+    result = await process.runner.run("t", Principal(kind="user", id="u"))
+    while result.end.code == "run.handed_over":
+        result = await process.runner.resume(result.run.id)
+    assert result.end.status == "succeeded", result.end
