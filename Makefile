@@ -35,8 +35,11 @@ run: setup ## Run the support agent on a real task (TASK="..."), offline unless 
 show-task: ## Print the task that `make run` would give
 	@printf '%s\n' "$$REMIT_TASK"
 
+# How many processes run the tests.
+TESTERS ?= 2
+
 test: setup tokenizers ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
 check: setup lint types contracts test ## Everything CI holds against a change
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
-from tests.postgres_databases import Databases, databases
+from tests.postgres_databases import Databases, databases, server_url
 from tests.redis_databases import empty, redis_urls
 
 # The same examples at every run, so that a landing depends on no luck; REMIT_HYPOTHESIS=random looks further.
@@ -30,25 +33,61 @@ def shared_data() -> Path:
     return folder
 
 
+class SharedServers:
+    """The servers of all the processes of one run of tests: they end with it, even where one of those is killed."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._urls: dict[str, str] = {}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A process is about to start: tell it where the servers are."""
+        if not self._urls:
+            self._urls["postgres_url"] = self._open.enter_context(server_url())
+            self._urls["redis_url"] = self._open.enter_context(redis_urls())
+        node.workerinput.update(self._urls)
+
+    def pytest_unconfigure(self) -> None:
+        """End the servers, if this process has started them."""
+        self._open.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share servers where tests run in several processes."""
+    config.pluginmanager.register(SharedServers())
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Databases]:
+def shared_urls(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The servers that this process shares with others; nothing where it is the only one."""
+    return getattr(request.config, "workerinput", {})
+
+
+@pytest.fixture(scope="session")
+def postgres(shared_urls: dict[str, str]) -> Iterator[Databases]:
     """PostgreSQL: the server that REMIT_TEST_DATABASE_URL names, else one of these tests' own."""
-    with databases() as made:
+    with databases(shared_urls.get("postgres_url")) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def redis() -> Iterator[str]:
+def redis(shared_urls: dict[str, str]) -> Iterator[str]:
     """Redis: the server that REMIT_TEST_REDIS_URL names, else one of these tests' own."""
-    with redis_urls() as url:
-        yield url
+    with ExitStack() as stack:
+        yield shared_urls.get("redis_url") or stack.enter_context(redis_urls())
 
 
 @pytest.fixture
-def redis_url(redis: str) -> Iterator[str]:
-    """The address of a Redis without a memory in it."""
-    yield redis
-    empty(redis)
+def redis_url(
+    redis: str, shared_urls: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a Redis without a memory in it, which no other process's test uses meanwhile."""
+    own = tmp_path_factory.getbasetemp()
+    with ((own.parent if shared_urls else own) / "redis.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield redis
+        empty(redis)
 
 
 @pytest.fixture

@@ -64,13 +64,21 @@ class Databases:
 
 
 @contextmanager
-def databases() -> Iterator[Databases]:
-    """Those of the server that REMIT_TEST_DATABASE_URL names, else of one that is started for it."""
+def server_url() -> Iterator[str]:
+    """The address of the server that REMIT_TEST_DATABASE_URL names, else of one that runs while the block does."""
+    url = os.environ.get(URL)
+    if url:
+        yield url
+    else:
+        # no test cuts the power, so none needs to wait for the disk
+        with postgres_server("fsync=off") as server:
+            yield server.url()
+
+
+@contextmanager
+def databases(shared_url: str | None) -> Iterator[Databases]:
+    """Those of the server at `shared_url`, else of one as `server_url` says."""
     with ExitStack() as stack:
-        url = os.environ.get(URL)
-        if not url:
-            # no test cuts the power, so none needs to wait for the disk
-            url = stack.enter_context(postgres_server("fsync=off")).url()
-        made = Databases(url)
+        made = Databases(shared_url or stack.enter_context(server_url()))
         stack.callback(made.close)
         yield made

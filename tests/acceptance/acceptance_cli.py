@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,16 +10,21 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from remit.ports.journal import AuditQuery, JournalReads
+from remit.wiring.deployment import Deployment, open_reader
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "support"
 CONFIG = EXAMPLE / "agent-config.yaml"
 SCRIPT = Path(sys.executable).with_name("remit")
-PATIENCE_S = 40.0
+PATIENCE_S = 100.0
 """How long a test waits for a process; only a broken process takes that long."""
 
 
@@ -78,6 +84,31 @@ class Cli:
         done = self.run(*arguments, "--json")
         assert done.exit == 0, done.stderr
         return done.json
+
+    def read(self, query: Callable[[JournalReads], Awaitable[T]]) -> T | None:
+        """What the journal says, asked in this process: for what lasts no longer than a process needs to start."""
+
+        async def asked() -> T | None:
+            async with open_reader(Deployment(home=self.home, environment=self.environment)) as journal:
+                return None if journal is None else await query(journal)
+
+        return asyncio.run(asked())
+
+    def records(self, query: AuditQuery) -> list[dict[str, Any]]:
+        """Audit records as `audit search` prints them."""
+        entries = self.read(lambda journal: journal.audit(query)) or ()
+        return [{"seq": entry.seq} | json.loads(entry.body) for entry in entries]
+
+    def begun(self, call: str, process: subprocess.Popen[bytes]) -> Any:
+        """The intent of `call` (such as `2.m1`) as soon as it is on record, while `process` is at it."""
+
+        def found() -> list[Any]:
+            if process.poll() is not None:
+                raise AssertionError(f"the process ended before {call}: {process.communicate()}")
+            return [one for one in self.records(AuditQuery(open_only=True)) if one["call"] == call]
+
+        (intent,) = until(found, f"an open intent of {call}")
+        return intent
 
     def task(self, task: str, *arguments: str | Path, config: Path = CONFIG) -> Finished:
         """A run with the scripted model, its result as JSON."""

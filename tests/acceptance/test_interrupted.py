@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance_cli import PATIENCE_S, Cli, Finished, agent_folder, changed, until
+from acceptance_cli import PATIENCE_S, Cli, Finished, agent_folder, changed
 from silent_server import SilentServer
 
 SCRIPTS = {
@@ -53,20 +53,6 @@ def _running(
     return cli.started("run", config, "--offline", "--json", "--task", task, *more)
 
 
-def _open_intent(cli: Cli, process: subprocess.Popen[bytes], call: str) -> Any:
-    """The intent of `call` (such as `2.m1`) as soon as it is on record, while it is under way."""
-
-    def found() -> list[Any]:
-        if process.poll() is not None:
-            raise AssertionError(f"the run ended before {call}: {process.communicate()}")
-        if not (cli.home / "remit.log").exists():
-            return []  # still starting: a look at the file is cheaper than a process
-        return [intent for intent in cli.ask("audit", "search", "--open") if intent["call"] == call]
-
-    (intent,) = until(found, f"an open intent of {call}")
-    return intent
-
-
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory, silent: SilentServer) -> Killed:
     """A run that was killed while a mail was under way, what others saw meanwhile, and the run after it."""
@@ -74,7 +60,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, silent: SilentServer) -> Ki
     config = agent_folder(folder / "agent", scripts=SCRIPTS)
     cli = Cli(folder / "home", REMIT_SMTP_URL=silent.url)
     with _running(cli, "mail", config) as process:
-        intent = _open_intent(cli, process, "1.t0")
+        intent = cli.begun("1.t0", process)
         second_worker = cli.task("quick", config=config)
         assert process.poll() is None, "the first worker ended before it was killed"
         process.kill()
@@ -135,7 +121,7 @@ def test_the_intent_stays_open_and_is_not_performed_again(killed: Killed) -> Non
 def test_money_of_a_model_call_that_was_killed_is_presumed_spent(cli: Cli, tmp_path: Path) -> None:
     config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
     with _running(cli, "slow", config) as process:
-        intent = _open_intent(cli, process, "2.m1")
+        intent = cli.begun("2.m1", process)
         process.kill()
     assert cli.ask("audit", "search", "--open") == [intent]
     assert intent["resource"].startswith("model:")
@@ -154,7 +140,7 @@ def test_a_run_that_is_asked_to_end_twice_is_handed_over_and_goes_on(
     scripts = SCRIPTS | {"slow": SCRIPTS["slow"].replace("after: 3600", "after: 3")}
     config = agent_folder(tmp_path / "agent", scripts=scripts)
     with _running(cli, "slow", config, "--grace", "3600") as process:
-        _open_intent(cli, process, "2.m1")
+        cli.begun("2.m1", process)
         process.send_signal(number)
         assert process.stderr is not None
         assert any(b"handed over" in line for line in process.stderr)
@@ -182,7 +168,7 @@ def test_a_run_may_finish_within_the_grace_time(cli: Cli, tmp_path: Path) -> Non
     scripts = SCRIPTS | {"slow": SCRIPTS["slow"].replace("after: 3600", "after: 1")}
     config = agent_folder(tmp_path / "agent", scripts=scripts)
     with _running(cli, "slow", config, "--grace", "3600") as process:
-        _open_intent(cli, process, "2.m1")
+        cli.begun("2.m1", process)
         process.send_signal(signal.SIGTERM)
         stdout, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, json.loads(stdout)["answer"]) == (0, "late")
@@ -196,7 +182,7 @@ def test_a_mail_under_way_at_the_end_is_unknown_until_a_person_finds_out(
     # the thread that waits for the mail server cannot be interrupted: its timeout is what ends it
     config = agent_folder(tmp_path / "agent", scripts=scripts, config=_WITH_SHORT_TOOLS)
     with _running(cli, "mail", config, "--grace", "0") as process:
-        _open_intent(cli, process, "1.t0")
+        cli.begun("1.t0", process)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 4
@@ -224,7 +210,7 @@ def test_the_four_metrics_are_served_while_a_run_is_on(cli: Cli, tmp_path: Path)
     cli.environment["REMIT_METRICS_ADDRESS"] = address
     config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
     with _running(cli, "slow", config) as process:
-        _open_intent(cli, process, "2.m1")
+        cli.begun("2.m1", process)
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as response:
             text = response.read().decode()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))

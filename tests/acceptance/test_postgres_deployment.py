@@ -45,8 +45,8 @@ def test_what_a_killed_process_left_waits_to_go_on_and_what_a_live_one_has_does_
     begun = ("run", slow, "--offline", "--json", "--task", "wait")
 
     def running() -> list[str]:
-        runs = third.ask("runs", "list", "--status", "running")
-        return [run["run_id"] for run in runs]
+        runs = third.read(lambda journal: journal.runs(status="running")) or ()
+        return [record.run.id for record in runs]
 
     with live.started(*begun):
         until(running, "the first run")

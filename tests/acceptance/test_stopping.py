@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from acceptance_cli import PATIENCE_S, Cli, agent_folder, until
+from acceptance_cli import PATIENCE_S, Cli, agent_folder
 
 SCRIPTS = {
     "slow": "name: slow\nmatch: slow\nturns:\n"
@@ -21,19 +24,20 @@ SCRIPTS = {
 AGENT = "customer-support-v2"
 
 
-def _begun(cli: Cli, call: str) -> Any:
-    def found() -> Any:
-        if not (cli.home / "remit.log").exists():
-            return []
-        return [one for one in cli.ask("audit", "search", "--open") if one["call"] == call]
-
-    return until(found, f"an open intent of {call}")[0]
+@contextlib.contextmanager
+def standing_still(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """The process does nothing meanwhile, so that nothing depends on how long that takes."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def test_a_run_is_cancelled_from_another_process_and_ends_what_it_is_in(cli: Cli, tmp_path: Path) -> None:
     config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
     with cli.started("run", config, "--offline", "--json", "--task", "slow") as process:
-        run_id = _begun(cli, "2.m1")["run"]
+        run_id = cli.begun("2.m1", process)["run"]
         cancelled = cli.run("runs", "cancel", run_id, "--reason", "wrong customer", "--as", "alice")
         assert cancelled.exit == 0, cancelled.stderr
         stdout, _ = process.communicate(timeout=PATIENCE_S)
@@ -49,8 +53,9 @@ def test_a_run_is_cancelled_from_another_process_and_ends_what_it_is_in(cli: Cli
 def test_a_paused_agent_stops_at_its_next_gate_crossing_and_goes_on_later(cli: Cli, tmp_path: Path) -> None:
     config = agent_folder(tmp_path / "agent", scripts=SCRIPTS)
     with cli.started("run", config, "--offline", "--json", "--task", "steps") as process:
-        _begun(cli, "2.m1")
-        assert cli.run("agents", "pause", AGENT, "--reason", "drill", "--as", "alice").exit == 0
+        cli.begun("2.m1", process)
+        with standing_still(process):
+            assert cli.run("agents", "pause", AGENT, "--reason", "drill", "--as", "alice").exit == 0
         stdout, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, json.loads(stdout)["error"]["code"]) == (4, "agent.paused")
     (listed,) = cli.ask("agents", "list")["agents"]

@@ -13,6 +13,8 @@ import pytest
 from acceptance_cli import PATIENCE_S, Cli, agent_folder, changed, until
 from silent_server import SilentServer
 
+from remit.ports.journal import AuditQuery
+
 MAIL = "{tool: send_email, args: {to: a@example.com, subject: hello, body: hello}}"
 SCRIPTS = {
     "mail": f"name: mail\nmatch: mail\nturns:\n  - call:\n      - {MAIL}\n  - say: sent\n    after: 4\n",
@@ -41,7 +43,7 @@ def detached(cli: Cli, config: Path, task: str, *more: str) -> str:
 
 
 def ended(cli: Cli, run_id: str) -> Any:
-    return cli.run("runs", "wait", run_id, "--timeout", str(PATIENCE_S), "--json").json
+    return cli.run("runs", "wait", run_id, "--timeout", str(PATIENCE_S / 2), "--json").json
 
 
 def on(database: str, folder: Path, *names: str) -> list[Cli]:
@@ -84,9 +86,9 @@ def test_what_a_killed_worker_was_doing_another_finishes_and_nothing_is_done_twi
     one, two = on(database, tmp_path, "one", "two")
     with working(one, config) as first, working(two, config) as second:
         run_id = detached(one, config, "mail")
-        taken = until(lambda: _taken(one, run_id), "its worker")[-1]
-        (killed, left) = (first, second) if f":{first.pid}:" in taken else (second, first)
         until(lambda: _open(one, run_id, "2.m1"), "its second model call")
+        taken = _taken(one, run_id)[-1]
+        (killed, left) = (first, second) if f":{first.pid}:" in taken else (second, first)
         began = time.monotonic()
         killed.kill()
         assert ended(one, run_id)["answer"] == "sent"
@@ -186,11 +188,10 @@ def test_a_detached_run_shows_nothing(more: tuple[str, ...], cli: Cli) -> None:
 
 
 def _open(cli: Cli, run_id: str, call: str) -> bool:
-    found = cli.ask("audit", "search", "--open")
+    found = cli.records(AuditQuery(open_only=True))
     return any((one["run"], one["call"]) == (run_id, call) for one in found)
 
 
 def _taken(cli: Cli, run_id: str) -> list[str]:
     """Who has taken a run, in turn."""
-    story = cli.ask("runs", "show", run_id)["story"]
-    return [record["worker"] for record in story if record["kind"] == "run.taken"]
+    return [record["worker"] for record in cli.records(AuditQuery(run_id=run_id, kind="run.taken"))]

@@ -54,9 +54,8 @@ async def _wait(deployment: Deployment, run_id: str, timeout_s: float | None) ->
         known = await find_run(journal, run_id)
         while True:
             record = await journal.run(known.run.id) or known
-            end = record.end
-            if end is not None and not await _goes_on(journal, record, clock.now_us()):
-                return record, end
+            if record.end is not None and not await _goes_on(journal, record, clock.now_us()):
+                return record, record.end
             if timeout_s is not None and (clock.monotonic_ns() - began_ns) / 1e9 >= timeout_s:
                 message = f"the run is {record.status} after {timeout_s:g} s"
                 raise RemitError("run.not_ended", message)
@@ -64,9 +63,9 @@ async def _wait(deployment: Deployment, run_id: str, timeout_s: float | None) ->
 
 
 async def _goes_on(journal: JournalReads, record: RunRecord, now_us: int) -> bool:
-    """Whether a run that waits needs nobody but a worker."""
+    """Whether a run that waits needs nobody but a worker, or has gone on while this was asked."""
     if record.status != "suspended":
         return False
     run = record.run
     ready = await journal.ready_runs(run.agent, run.remit_digest, now_us, limit=_READY_MAX)
-    return any(one.run_id == run.id for one in ready)
+    return any(one.run_id == run.id for one in ready) or await journal.run(run.id) != record

@@ -372,6 +372,22 @@ async def test_many_workers_may_start_on_an_empty_database_at_once(postgres: Dat
         await (await running(url)).close()
 
 
+@pytest.mark.parametrize("table", ["outbox", "refusal"])
+def test_a_migration_that_breaks_leaves_nothing_behind(table: str, postgres: Databases) -> None:
+    with postgres.empty() as url, psycopg.connect(url, autocommit=True) as other:
+        other.execute("CREATE SCHEMA remit")
+        # of the first step, of a later one
+        other.execute(f"CREATE TABLE remit.{table} (in_the_way int)".encode())
+        with pytest.raises(RemitError, match=r"journal\.unavailable"):
+            schema.migrate(Address.of(url))
+        tables = other.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'remit'").fetchall()
+        assert {name for (name,) in tables} <= {table, "alembic_version"}
+        other.execute(f"DROP TABLE remit.{table}".encode())
+        schema.migrate(Address.of(url))
+        with Address.of(url).connect() as connection:
+            assert schema.version(connection) == schema.HEAD
+
+
 async def test_a_newer_schema_is_refused(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("UPDATE remit.alembic_version SET version_num = '9999'")

@@ -198,16 +198,17 @@ def test_the_newest_migration_is_the_head() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
 
 
-def test_a_migration_that_breaks_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["inflight", "refusal"])
+def test_a_migration_that_breaks_leaves_nothing_behind(table: str, tmp_path: Path) -> None:
     path = tmp_path / "remit.db"
     sql = sqlite3.connect(path)
-    sql.execute("CREATE TABLE inflight (in_the_way INTEGER)")  # the fifth table of the first step
+    sql.execute(f"CREATE TABLE {table} (in_the_way INTEGER)")  # of the first step, of a later one
     sql.commit()
     with pytest.raises(RemitError, match=r"journal\.unavailable"):
         schema.migrate(path)
     tables = {name for (name,) in sql.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    assert tables <= {"inflight", "alembic_version"}
-    sql.execute("DROP TABLE inflight")
+    assert tables <= {table, "alembic_version"}
+    sql.execute(f"DROP TABLE {table}")
     sql.commit()
     sql.close()
     schema.migrate(path)

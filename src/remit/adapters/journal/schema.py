@@ -36,7 +36,7 @@ def check_readable(current: str | None, head: str) -> None:
 
 
 def migrate(path: Path) -> None:
-    """Run the steps that are due on the database at `path`, each in a transaction of its own.
+    """Run the steps that are due on the database at `path`: each in a transaction, those of a new one in the same.
 
     Raises: RemitError `journal.schema` where the database is newer than this version of Remit.
     """
@@ -68,7 +68,7 @@ def migrate(path: Path) -> None:
     event.listen(engine, "begin", lambda sql: sql.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with engine.connect() as sql:
-            config.attributes["connection"] = sql
+            config.attributes.update(connection=sql, is_new=current is None)
             command.upgrade(config, "head")
             sql.commit()
     except SQLAlchemyError as error:

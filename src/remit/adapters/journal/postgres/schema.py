@@ -1,7 +1,7 @@
 """Brings a journal on PostgreSQL up to this version, forward only, however many workers start at once.
 
 An advisory lock lets one of them do it while the others wait. A step waits seconds for a table that somebody
-uses, and then gives up rather than hold everybody up.
+uses, and then gives up rather than hold everybody up. Each is a transaction, and those of a new journal are one.
 """
 
 from __future__ import annotations
@@ -86,10 +86,12 @@ def _upgrade(address: Address, current: str | None) -> None:
     known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
     if current is not None and current not in known:
         raise RemitError("journal.schema", f"the journal is of schema {current}, unknown to this version")
-    engine = create_engine("postgresql+psycopg://", creator=address.connect, poolclass=NullPool)
+    connection = address.connect()
+    connection.autocommit = False  # a step that breaks leaves nothing behind
+    engine = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=NullPool)
     try:
         with engine.connect() as sql:
-            config.attributes["connection"] = sql
+            config.attributes.update(connection=sql, is_new=current is None)
             command.upgrade(config, "head")
             sql.commit()
     except SQLAlchemyError as error:
