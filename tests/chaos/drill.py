@@ -100,6 +100,7 @@ class Drill:
         self._chance = random.Random(options.seed)
         self._report = Report(seed=options.seed)
         self._run_ids: list[str] = []
+        self._found: list[str] = []
 
     async def run(self) -> Report:
         """The report."""
@@ -259,6 +260,7 @@ class Drill:
         finding = Finding(happened=happened, by=PERSON, reason="the mail server says so")
         if await self._journal.resolve(resolution(call, record.run, finding, SystemClock().now_us())):
             self._report.unknown += 1
+            self._found += [call.action_id] * happened
 
     async def _judge(self, workers: list[Worker], witnessed: Path, models: str) -> None:
         report, taken = self._report, mails(witnessed)
@@ -273,7 +275,7 @@ class Drill:
             sent = [
                 call
                 for call in await self._journal.calls(run_id)
-                if call.resource == "send_email" and call.state == "done"
+                if call.resource == "send_email" and (call.state == "done" or call.action_id in self._found)
             ]
             if record.status not in FINAL:
                 code = record.end.code if record.end else ""

@@ -24,7 +24,7 @@ class History:
     """The calls of a run as the journal has them.
 
     `replies`: attempt and model of the reply of each step. `attempt`: of the next model call that is new. `begun`,
-    `open`: all else, tools and the answer; the open have no outcome.
+    `open`: all else, tools and the answer; the open have no outcome. `withdrawn`: answers that were begun and not given.
     """
 
     replies: Mapping[int, tuple[int, str]]
@@ -32,6 +32,7 @@ class History:
     begun: frozenset[str]
     open: frozenset[str]
     refused: Mapping[str, Decision]
+    withdrawn: frozenset[str] = frozenset()
 
     def outcome_of(self, action: Action, tools: Mapping[str, ToolSpec]) -> Outcome | None:
         """The outcome of a tool call that no admission may have any more; None where the journal is to say."""
@@ -64,6 +65,11 @@ def history_of(calls: Sequence[CallRecord], refusals: Mapping[str, bytes]) -> Hi
         begun=frozenset(call.action_id for call in tools),
         open=frozenset(call.action_id for call in tools if call.state == "started"),
         refused={action_id: decision_from(body) for action_id, body in refusals.items()},
+        withdrawn=frozenset(
+            call.action_id
+            for call in calls
+            if call.kind == "release" and call.state in ("failed", "cancelled")
+        ),
     )
 
 

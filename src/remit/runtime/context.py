@@ -7,6 +7,7 @@ tool result: it adds no tools, changes no remit and ends no run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from types import MappingProxyType
 
 import orjson
@@ -94,9 +95,13 @@ class Conversation:
         name = self._rules.name_of(use.name)
         return actions.tool_call(self._place(self.step, f"t{index}"), name, use.id, use.args)
 
-    def release(self, answer: str) -> actions.Release:
-        """The action of handing out the final answer."""
-        return actions.release(self._place(self.step, "answer"), answer)
+    def release(self, answer: str, withdrawn: frozenset[str] = frozenset()) -> actions.Release:
+        """The action of handing out the final answer; under its next name where it was begun and `withdrawn`."""
+        tries = count(2)
+        action = actions.release(self._place(self.step, "answer"), answer)
+        while action.id in withdrawn:
+            action = actions.release(self._place(self.step, f"answer{next(tries)}"), answer)
+        return action
 
     def fail_over(self, model: str) -> None:
         """Ask another model from now on; what the first one counted says nothing of it."""

@@ -124,9 +124,13 @@ class AgentLoop:
         """How the run ends with this answer; None where the model is to mend it."""
         session = self.session
         notice = "" if session is None else await session.keep(governed, self.conversation.step, answer)
-        outcome = await self._gate.perform(self.conversation.release(answer), governed)
+        withdrawn = frozenset[str]() if governed.history is None else governed.history.withdrawn
+        outcome = await self._gate.perform(self.conversation.release(answer, withdrawn), governed)
         if isinstance(outcome, Done):
             return RunEnd(status="succeeded", answer=answer, message=notice)
+        if isinstance(outcome, Failed) and outcome.retryable:
+            # the model has said its last word: what is tried again is the answer, when the run goes on
+            return RunEnd(status="suspended", code="run.handed_over", message=outcome.message)
         if not isinstance(outcome, Refused) or outcome.decision.code != "answer.invalid":
             return _end_of(outcome)
         self._bad_answers += 1

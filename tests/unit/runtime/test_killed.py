@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from asyncio import Future
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from remit.governance.gate import Gate, GateServices, always
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext
+from remit.ports.journal import Admission
 from remit.ports.services import HasLease, TextSink
 from remit.runtime.runner import Runner
 from remit.testing.fakes import FakeClock, FixedPrices, FunctionTools, RecordingTelemetry, calls, says
@@ -198,3 +200,22 @@ async def test_a_worker_without_a_lease_takes_the_blame_and_not_the_model() -> N
     while result.end.code == "run.handed_over":
         result = await process.runner.resume(result.run.id)
     assert result.end.status == "succeeded", result.end
+
+
+async def test_a_run_that_is_handed_over_at_its_answer_gives_it_when_it_goes_on() -> None:
+    process = Process(Moment(store=MemoryStore(), done=()), FakeClock(), "one")
+    admit = process.journal.admit
+
+    def handing_over(admission: Admission) -> Future[Any]:
+        future = admit(admission)
+        if admission.kind == "release" and admission.action_id.endswith("answer"):
+            process.runner.lose_runs()
+        return future
+
+    process.journal.admit = handing_over  # type: ignore[method-assign]
+    result = await process.runner.run("t", Principal(kind="user", id="u"))
+    assert (result.end.status, result.end.code) == ("suspended", "run.handed_over")
+    result = await process.runner.resume(result.run.id)
+    assert result.end.status == "succeeded", (result.end, await process.journal.calls(result.run.id))
+    names = [call.action_id.rsplit(".", 1)[1] for call in await process.journal.calls(result.run.id)]
+    assert names[-2:] == ["answer", "answer2"]
