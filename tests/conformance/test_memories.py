@@ -125,6 +125,19 @@ class TestRedis(MemorySuite):
             assert await texts(memory) == ["one", "two"]
             await memory.close()
 
+    async def test_who_is_cancelled_is_so_wherever_the_client_waits(self, redis_url: str) -> None:
+        for waits in range(30):
+            memory = RedisMemory(redis_url)
+            asked = asyncio.create_task(memory.purge(10))
+            for _ in range(waits):
+                await asyncio.sleep(0)
+            was_done = asked.done()
+            asked.cancel()
+            async with asyncio.timeout(5):
+                await asyncio.wait({asked})
+            assert asked.cancelled() or was_done
+            await memory.close()
+
     async def test_an_address_is_never_told(self) -> None:
         for url in ("http://u:s3cret@h", "redis://u:s3cret@h:port"):
             with pytest.raises(RemitError, match=r"usage\.invalid") as caught:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "approvals": ("remit.cli.approvals", "What waits for a person: list, show, approve, deny, edit."),
     "effects": ("remit.cli.effects", "Effects whose outcome nobody knows: list, resolve."),
     "agents": ("remit.cli.agents", "What each agent has under way; pause one everywhere, and resume it."),
+    "memory": ("remit.cli.memory", "What agents remember: list, show, erase."),
     "trace": ("remit.cli.trace", "Draw a run: its attempts, calls, decisions, times and costs."),
     "costs": ("remit.cli.costs", "Say what was spent, on what, and what of it was wasted."),
     "alerts": (

@@ -7,6 +7,7 @@ shared between two scopes, not even equal texts.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -142,6 +143,25 @@ def session_list(session: str) -> str:
 def session_of(name: str) -> str:
     """The session whose list has this name, empty for any other list."""
     return name.removeprefix(_SESSION_PREFIX) if name.startswith(_SESSION_PREFIX) else ""
+
+
+def naming(subject: str, kept: Sequence[Kept]) -> set[int]:
+    """The numbers of the entries that are of or about `subject`, or name it as a word; of a session, the whole turns.
+
+    What stands in the same turn may say of them what the name alone does not.
+    """
+    word = re.compile(rf"(?<!\w){re.escape(_folded(subject))}(?!\w)")
+    found = [
+        one
+        for one in kept
+        if subject == one.entry.subject or word.search(_folded(one.entry.text)) is not None
+    ]
+    turns = {one.entry.source for one in found if one.entry.role != "note"}
+    return {one.seq for one in found} | {one.seq for one in kept if one.entry.source in turns}
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def digest_of(kept: Sequence[Kept]) -> str:

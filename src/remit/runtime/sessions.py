@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from remit.core import actions
-from remit.core.actions import ModelCall, Place
+from remit.core.actions import Action, ModelCall, Place
 from remit.core.messages import Message, ModelReply, ModelRequest, Text
 from remit.core.outcomes import Done, Failed, Outcome, Refused
 from remit.core.runs import Run
@@ -56,7 +56,9 @@ class Session:
 
     async def open(self, governed: GovernedRun, conversation: Conversation, book: Book) -> Outcome | None:
         """Begin `conversation` with what was said before; where that cannot be had, the outcome that says why."""
-        read = await self._read(governed)
+        read = await self._tried(
+            governed, lambda number: actions.memory_read(self._place(0, f"r{number}"), self._run.session)
+        )
         if not isinstance(read, Done):
             return read
         found: Any = read.value
@@ -84,8 +86,12 @@ class Session:
     async def keep(self, governed: GovernedRun, step: int, answer: str) -> str:
         """Keep the run's task and its answer as the newest turn; where that fails, what is to be said of it."""
         run = self._run
-        write = actions.turn_write(self._place(step, "keep"), run.session, run.task.text, answer)
-        outcome = await self._gate.perform(write, governed)
+        outcome = await self._tried(
+            governed,
+            lambda number: actions.turn_write(
+                self._place(step, f"keep{number}"), run.session, run.task.text, answer
+            ),
+        )
         match outcome:
             case Done():
                 return ""
@@ -95,15 +101,14 @@ class Session:
                 return f"this turn is not kept in its session: {code}: {message}"
         return "nobody knows whether this turn is kept in its session"
 
-    async def _read(self, governed: GovernedRun) -> Outcome:
-        """What the first try that worked has read; a failed one of an earlier attempt is only found again."""
-        outcome: Outcome
-        for attempt in range(1, governed.attempt + 1):
-            read = actions.memory_read(self._place(0, f"r{attempt}"), self._run.session)
-            outcome = await self._gate.perform(read, governed)
+    async def _tried(self, governed: GovernedRun, action: Callable[[int], Action]) -> Outcome:
+        """The outcome of the first try that is not known to have failed before: of this attempt, or one that worked."""
+        number = 1
+        while True:
+            outcome = await self._gate.perform(action(number), governed)
             if not isinstance(outcome, Failed) or not outcome.replayed:
-                break
-        return outcome
+                return outcome
+            number += 1
 
     async def _summary(self, governed: GovernedRun, older: Sequence[_Line], book: Book) -> str:
         """What `older` comes to, by the model; empty where it cannot be had."""
@@ -154,7 +159,10 @@ def _newest(lines: Sequence[_Line], tokens_max: int) -> list[_Line]:
 
 
 def _messages(lines: Sequence[_Line]) -> list[Message]:
-    return _joined([_message(line) for line in lines])
+    messages = [_message(line) for line in lines]
+    if messages and messages[0].role != "user":  # which no provider takes
+        messages.insert(0, _said("[remit] What was said before this is not kept."))
+    return _joined(messages)
 
 
 def _message(line: _Line) -> Message:

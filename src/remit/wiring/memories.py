@@ -5,15 +5,21 @@ That is the journal's PostgreSQL, or a file in the home.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from remit.adapters.memory.notes import Notes
 from remit.adapters.memory.sqlite import SqliteMemory
+from remit.core import audit, canonical
+from remit.core import memory as memories
 from remit.core.errors import RemitError
+from remit.core.memory import ListInfo
 from remit.governance.memories import MemoryGrant
 from remit.ports.memory import Memory
 from remit.ports.services import Clock
 from remit.wiring.deployment import Deployment
+from remit.wiring.journals import open_writer
 
 MEMORY_URL = "REMIT_MEMORY_URL"
 MEMORY_FILE = "memory.db"
@@ -30,6 +36,76 @@ async def purging(memory: Memory, clock: Clock, notice: Callable[[str], None]) -
         except RemitError as error:  # what expired is not shown either way, and the next time it may work
             notice(f"what expired could not be removed from the memory: {error}")
         await clock.sleep(PURGE_EVERY_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What is to be forgotten: of one tenant (and one agent), a list or all that is of a subject. Who wants it, and why."""
+
+    tenant: str
+    agent: str | None
+    subject: str
+    name: str
+    by: str
+    reason: str
+
+
+@asynccontextmanager
+async def open_kept(deployment: Deployment) -> AsyncIterator[Memory | None]:
+    """The store as it is, also beside a running worker; None where there is none yet."""
+    memory = open_memory(deployment)
+    if isinstance(memory, SqliteMemory) and not (deployment.home / MEMORY_FILE).exists():
+        yield None
+        return
+    try:
+        yield memory
+    finally:
+        await memory.close()
+
+
+async def erase(deployment: Deployment, erasure: Erasure, clock: Clock) -> int:
+    """Erase it, once that is on record; how many entries there were.
+
+    The record names who and why, and holds the digest of the subject or session.
+    Raises: RemitError `run.unknown` where there is no journal, `journal.unavailable`, `memory.unavailable`.
+    """
+    of = "subject" if erasure.subject else "session"
+    what = erasure.subject or memories.session_of(erasure.name)
+    fields: audit.Fields = {
+        "tenant": erasure.tenant,
+        "by": erasure.by,
+        "reason": erasure.reason,
+        "of": of,
+        "digest": canonical.digest(what.encode(errors="replace")),
+    }
+    if erasure.agent is not None:
+        fields["agent"] = erasure.agent
+    async with open_writer(deployment) as journal, open_kept(deployment) as memory:
+        await journal.record(audit.record("erasure", clock.now_us(), fields | {"state": "begun"}))
+        count = 0 if memory is None else await _erase(memory, erasure, clock)
+        await journal.record(
+            audit.record("erasure", clock.now_us(), fields | {"state": "done", "entries": count})
+        )
+    return count
+
+
+async def _erase(memory: Memory, erasure: Erasure, clock: Clock) -> int:
+    count = 0
+    for info in await memory.lists(0):
+        if info.scope.tenant != erasure.tenant or erasure.agent not in (None, info.scope.agent):
+            continue
+        if erasure.name not in ("", info.name):
+            continue
+        while seqs := await _sought(
+            memory, info, erasure.subject
+        ):  # again, for something may have come meanwhile
+            count += await memory.erase(info.scope, info.name, seqs, clock.now_us())
+    return count
+
+
+async def _sought(memory: Memory, info: ListInfo, subject: str) -> set[int]:
+    kept = await memory.entries(info.scope, info.name, 0)  # also what has expired and is there still
+    return memories.naming(subject, kept) if subject else {one.seq for one in kept}
 
 
 def note_tools(memory: Memory, grant: MemoryGrant, clock: Clock) -> Notes:
@@ -55,7 +131,7 @@ def open_memory(deployment: Deployment) -> Memory:
             from remit.adapters.memory.redis import RedisMemory  # noqa: PLC0415
 
             return RedisMemory(url)
-        if scheme in ("postgresql", "postgres") or url == deployment.postgres:
+        if scheme in ("postgresql", "postgres") or ("://" not in url and "=" in url):
             from remit.adapters.memory.postgres import PostgresMemory  # noqa: PLC0415
 
             return PostgresMemory(url)

@@ -158,7 +158,7 @@ async def test_a_condition_on_a_result_that_is_not_there_is_an_error_and_not_fal
 async def test_running_over_the_end_of_a_script_is_an_error() -> None:
     async with talking("x", script(turns=[{"say": "done"}])) as talk:
         await talk.next()
-        talk.messages.append(Message(role="user", parts=(Text(text="more"),)))
+        talk.messages.append(Message(role="user", parts=(Text(text="[remit] more"),)))
         with pytest.raises(EffectFailed, match="turn 1: the script has no such turn"):
             await talk.next()
 
@@ -480,3 +480,12 @@ def test_scripts_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         assert caught.value.code == "script.invalid"
     with pytest.raises(RemitError):
         load_scripts(tmp_path / "none")
+
+
+async def test_a_further_task_in_the_same_conversation_begins_its_own_script() -> None:
+    first = script(name="first", match="ticket", turns=[{"say": "opened"}])
+    second = script(name="second", match="refund", turns=[{"say": "refunded"}])
+    async with talking("a ticket, please", first, second) as talk:
+        assert (await talk.next()).text == "opened"
+        talk.messages.append(Message(role="user", parts=(Text(text="and a refund"),)))
+        assert (await talk.next()).text == "refunded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -284,6 +285,38 @@ async def test_a_turn_that_cannot_be_kept_costs_nobody_the_answer_but_is_said(wo
         "this turn is not kept in its session: memory.full: it would hold 1004 bytes, "
         "and memory.session_bytes_max is 1000"
     )
+
+
+async def test_a_turn_that_was_withdrawn_is_kept_when_the_run_goes_on(world: World) -> None:
+    """Whoever was told to end between the record and the write has written nothing; the next process does."""
+    gone = Gone(world.memory)
+    world.memory = gone
+    runner = world.runner(says("1."))
+    running = asyncio.create_task(runner.run("One.", ALICE, session="S"))
+    await gone.asked.wait()
+    runner.hand_over()
+    result = await running
+    assert (result.end.status, result.end.code) == ("suspended", "run.handed_over")
+    world.memory = gone.memory
+    resumed = await world.runner().resume(result.run.id)
+    assert (resumed.end.status, resumed.end.answer, resumed.end.message) == ("succeeded", "1.", "")
+    await world.run("Two.", says("2."))
+    assert world.told() == [("user", "One."), ("assistant", "1."), ("user", "Two.")]
+
+
+class Gone:
+    """A store that never answers a write."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory
+        self.asked = asyncio.Event()
+
+    async def append(self, _keep: Any) -> None:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.memory, name)
 
 
 class Away:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -75,7 +75,8 @@ class RedisMemory:
             # what it complains of may be a part of the password
             message = "the address of the memory is no Redis URL"
             raise RemitError("usage.invalid", message, remedy="write redis://HOST:6379/0") from None
-        self._writing = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def append(self, keep: Keep) -> None:
         names = _Names(scope=keep.scope, name=keep.name)
@@ -138,7 +139,7 @@ class RedisMemory:
         return await self._transaction(scope, work)
 
     async def lists(self, at_us: int) -> Sequence[ListInfo]:
-        members = await self._asked(self._redis.zrange(_INDEX, 0, -1))
+        members = await self._finished(self._members())
         infos = []
         for tenant, agent, name in sorted(orjson.loads(member) for member in members):
             names = _Names(scope=Scope(tenant, agent), name=name)
@@ -167,7 +168,7 @@ class RedisMemory:
 
     async def purge(self, at_us: int) -> int:
         count = 0
-        for member in await self._asked(self._redis.zrangebyscore(_INDEX, "-inf", at_us)):
+        for member in await self._finished(self._members(at_us)):
             tenant, agent, name = orjson.loads(member)
             names = _Names(scope=Scope(tenant, agent), name=name)
             count += await self._remove(
@@ -176,6 +177,9 @@ class RedisMemory:
         return count
 
     async def close(self) -> None:
+        """Finish what was begun, then let go of the connections."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
         await self._redis.aclose()
 
     async def _remove(
@@ -223,10 +227,18 @@ class RedisMemory:
 
         return await self._transaction(names.scope, work)
 
+    async def _members(self, due_us: int | None = None) -> Sequence[Any]:
+        """The lists of all scopes; where a time is given, those of which something may have expired by then."""
+        if due_us is None:
+            return await self._redis.zrange(_INDEX, 0, -1)
+        return await self._redis.zrangebyscore(_INDEX, "-inf", due_us)
+
     async def _transaction(self, scope: Scope, work: Callable[[Pipeline], Awaitable[T]]) -> T:
         """What `work` reads of a scope, and the changes it queues: of one moment, or not at all."""
-        version = f"{_Names(scope=scope, name='').of_scope}:version"
-        async with self._writing:  # of this process one at a time, so that only other processes come between
+        return await self._finished(self._try(f"{_Names(scope=scope, name='').of_scope}:version", work))
+
+    async def _try(self, version: str, work: Callable[[Pipeline], Awaitable[T]]) -> T:
+        async with self._one_at_a_time:  # so that only other processes come between
             for _ in range(TRIES_MAX):
                 try:
                     async with self._redis.pipeline(transaction=True) as pipe:
@@ -241,22 +253,27 @@ class RedisMemory:
                         return done
                 except WatchError:
                     continue
-                except RedisError as error:
-                    raise _unavailable(error) from None
         raise RemitError("memory.unavailable", "others changed the same again and again")
 
-    async def _asked(self, asked: Awaitable[Any]) -> Any:
+    async def _finished(self, asked: Coroutine[Any, Any, T]) -> T:
+        """What comes of `asked`. Who is cancelled meanwhile is so at once, and it is finished all the same.
+
+        The client may lose a cancellation while it waits, so it must never be given one.
+        """
+        task = asyncio.create_task(asked)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
         try:
-            return await asked
+            return await asyncio.shield(task)
         except RedisError as error:
-            raise _unavailable(error) from None
+            # what a server or the client says may hold the address, and with it the password
+            message, cause = "the Redis of the memory cannot be used", type(error).__name__
+            raise RemitError("memory.unavailable", message, cause=cause) from None
 
-
-def _unavailable(error: RedisError) -> RemitError:
-    # what a server or the client says may hold the address, and with it the password
-    return RemitError(
-        "memory.unavailable", "the Redis of the memory cannot be used", cause=type(error).__name__
-    )
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # which nobody may wait for any more
 
 
 def _queue(pipe: Pipeline) -> None:

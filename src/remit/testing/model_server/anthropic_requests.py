@@ -15,7 +15,13 @@ import orjson
 
 from remit.testing.model_server import signatures
 from remit.testing.model_server.anthropic_blocks import check_block, check_text, piece_of, result_text
-from remit.testing.model_server.conversation import BadRequest, Conversation, read_result, split_task
+from remit.testing.model_server.conversation import (
+    BadRequest,
+    Conversation,
+    newest_task,
+    read_result,
+    split_task,
+)
 from remit.testing.model_server.prompt import PromptReader
 from remit.testing.model_server.wire import Asked, Lifetime
 
@@ -100,9 +106,15 @@ def _asked(request: dict[str, Any], digest: str, max_tokens: int, thinks: bool) 
     stops = request.get("stop_sequences") or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop.strip() for stop in stops):
         raise BadRequest("stop_sequences: each stop sequence must contain non-whitespace")
-    task, context = split_task(_first_text(messages))
+    text, behind = newest_task(messages)
+    task, context = split_task(text)
     conversation = Conversation(
-        model=request["model"], task=task, context=context, tools=names, results=results, digest=digest
+        model=request["model"],
+        task=task,
+        context=context,
+        tools=names,
+        results=results[behind:],
+        digest=digest,
     )
     return Asked(
         conversation=conversation,
@@ -275,14 +287,6 @@ def _blocks(message: Any, place: str) -> Sequence[dict[str, Any]]:
     for index, block in enumerate(content):
         check_block(block, message["role"], f"{place}.content.{index}")
     return content
-
-
-def _first_text(messages: list[Any]) -> str:
-    content = messages[0].get("content") if isinstance(messages[0], dict) else None
-    if isinstance(content, list):
-        texts = [block.get("text") for block in content if isinstance(block, dict)]
-        content = next((text for text in texts if isinstance(text, str)), "")
-    return content if isinstance(content, str) else ""
 
 
 def _results(messages: list[Any]) -> tuple[tuple[Any, ...], ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 
+_OURS = "[remit] "
+_BY_MODEL = ("function_call", "reasoning")
 CONTEXT_MARK = "\n\nContext (JSON):\n"
 """What stands between the task and the caller's context in the first user message."""
 
@@ -119,6 +121,33 @@ class BadRequest(Exception):
     ) -> None:
         super().__init__(message)
         self.failure = Failure(status=status, type=kind, message=message, code=code, param=param)
+
+
+def texts_of(message: Any) -> list[str]:
+    """What a message says as text, in any of the protocols; nothing of what is none."""
+    content = message.get("content") if isinstance(message, dict) else None
+    blocks = [{"text": content}] if isinstance(content, str) else content if isinstance(content, list) else []
+    texts = [block.get("text") for block in blocks if isinstance(block, dict)]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def newest_task(messages: Sequence[Any]) -> tuple[str, int]:
+    """What the user asked last, and how many turns the assistant had taken before.
+
+    What Remit itself says to the model between the marks of a conversation is no task.
+    """
+    task, turn, turns, by_model = "", 0, 0, False
+    for message in messages:
+        role = message.get("role") if isinstance(message, dict) else None
+        was, by_model = (
+            by_model,
+            role == "assistant" or (isinstance(message, dict) and message.get("type") in _BY_MODEL),
+        )
+        turns += by_model and not was
+        said = [text for text in texts_of(message) if not text.startswith(_OURS)] if role == "user" else []
+        if said:
+            task, turn = said[0], turns
+    return task, turn
 
 
 def split_task(text: str) -> tuple[str, Mapping[str, Any] | None]:

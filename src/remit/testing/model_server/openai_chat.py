@@ -14,7 +14,13 @@ import orjson
 
 from remit.testing.model_server import openai_parts as parts
 from remit.testing.model_server import signatures
-from remit.testing.model_server.conversation import Conversation, Failure, read_result, split_task
+from remit.testing.model_server.conversation import (
+    Conversation,
+    Failure,
+    newest_task,
+    read_result,
+    split_task,
+)
 from remit.testing.model_server.limits import Allowance
 from remit.testing.model_server.prompt import PromptReader
 from remit.testing.model_server.wire import Answer, Asked, Event, Stop, pieces
@@ -60,13 +66,14 @@ class ChatWire:
             if tool is not None:
                 reader.add(["tool", tool])
         results = _results(messages, reader)
-        task, context = split_task(parts.first_user_text(messages))
+        text, behind = newest_task(messages)
+        task, context = split_task(text)
         conversation = Conversation(
             model=request["model"],
             task=task,
             context=context,
             tools=tools,
-            results=results,
+            results=results[behind:],
             digest=hashlib.sha256(body).hexdigest(),
         )
         return Asked(

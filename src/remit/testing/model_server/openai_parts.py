@@ -6,7 +6,7 @@ Source: the public reference of the OpenAI API, and the types of its official cl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -228,17 +228,3 @@ def headers(request_id: str, allowance: Allowance) -> dict[str, str]:
         "x-ratelimit-remaining-tokens": str(allowance.tokens),
         "x-ratelimit-reset-tokens": reset,
     }
-
-
-def first_user_text(messages: list[Any]) -> str:
-    """The first text that the user said."""
-    return next((text for message in messages for text in _user_texts(message)), "")
-
-
-def _user_texts(message: Any) -> Iterator[str]:
-    if not isinstance(message, dict) or message.get("role") != "user":
-        return
-    content = message.get("content")
-    for part in [{"text": content}] if isinstance(content, str) else content or []:
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            yield part["text"]

@@ -13,7 +13,7 @@ import orjson
 
 from remit.testing.model_server import openai_parts as parts
 from remit.testing.model_server import signatures
-from remit.testing.model_server.conversation import Conversation, Failure, split_task
+from remit.testing.model_server.conversation import Conversation, Failure, newest_task, split_task
 from remit.testing.model_server.limits import Allowance
 from remit.testing.model_server.openai_items import ItemReader
 from remit.testing.model_server.prompt import PromptReader
@@ -82,13 +82,14 @@ class ResponsesWire:
             if request.get(name):
                 reader.add([name, request[name]])
         results = ItemReader(reader, stores=request.get("store", True)).read(items)
-        task, context = split_task(parts.first_user_text(items))
+        text, behind = newest_task(items)
+        task, context = split_task(text)
         conversation = Conversation(
             model=request["model"],
             task=task,
             context=context,
             tools=tools,
-            results=results,
+            results=results[behind:],
             digest=hashlib.sha256(body).hexdigest(),
         )
         most = parts.output_tokens(request.get("max_output_tokens"), "max_output_tokens", _OUTPUT_TOKENS_MIN)
