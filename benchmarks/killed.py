@@ -49,7 +49,7 @@ FILE = """agent:
   max_concurrent_runs: 16
   max_output_tokens: 600
   allowed_tools: [search_kb]
-  timeouts: {{model_call_s: 1}}
+  timeouts: {{model_call_s: {timeout_s}}}
   cost_controls: {{max_daily_spend_usd: {cap}, max_cost_per_run_usd: 2.00}}
 """
 SCRIPT = {
@@ -136,7 +136,8 @@ async def endure(
     nobody could confirm.
     """
     chance = random.Random(seed)
-    _make_agents(folder, cap_usd * AGENT_SHARE)
+    # where nothing hangs, a machine that is slow for a moment must not look like it
+    _make_agents(folder, cap_usd * AGENT_SHARE, timeout_s=1 if chaos.hung else 60)
     caps = {**dict.fromkeys(AGENTS, nano_usd(cap_usd * AGENT_SHARE)), "tenant": nano_usd(cap_usd)}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
@@ -175,13 +176,13 @@ async def endure(
     )
 
 
-def _make_agents(folder: Path, cap_usd: Decimal) -> None:
+def _make_agents(folder: Path, cap_usd: Decimal, *, timeout_s: int) -> None:
     with as_file(files("remit.cli") / "template") as template:
         for part in ("kb", "data"):
             shutil.copytree(template / part, folder / part)
     for name, model in AGENTS.items():
         (folder / f"{name}.yaml").write_text(
-            FILE.format(name=name, model=model, cap=cap_usd), encoding="utf-8"
+            FILE.format(name=name, model=model, cap=cap_usd, timeout_s=timeout_s), encoding="utf-8"
         )
 
 
