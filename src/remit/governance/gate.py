@@ -26,6 +26,7 @@ from remit.governance.deadlines import Deadlines, cancels_of_task
 from remit.governance.effects import Effectful, Performer, is_of_run, note_seen
 from remit.governance.effects import Effects as Effects
 from remit.governance.effects import GovernedRun as GovernedRun
+from remit.governance.history import is_doubtful
 from remit.governance.results import Attempted
 from remit.ports.effects import EffectFailed, EffectPending
 from remit.ports.journal import (
@@ -306,6 +307,9 @@ class Gate:
                 try:
                     return await self._performer.perform(action, governed, decision)
                 except EffectFailed as error:
+                    if is_doubtful(governed.history, action, tool, error.code):
+                        # this try did nothing; of the one before nobody knows
+                        return results.interrupted(action, tool, error.code, error.message)
                     return results.effect_failed(error, action, tool, self._prices)
         except EffectPending:
             raise

@@ -79,6 +79,13 @@ def may_be_repeated(tool: ToolSpec | None) -> bool:
     return tool is not None and (tool.effect != "write" or tool.idempotency != "at_most_once")
 
 
+def is_doubtful(history: History | None, action: Action, tool: ToolSpec | None, code: str) -> bool:
+    """Whether a try that failed with `code` leaves open what the one before it did: only who looks can say."""
+    if history is None or action.id not in history.open or tool is None:
+        return False
+    return tool.idempotency != "reconcilable" or code == "worker.fenced"
+
+
 def is_kept(action: Action, decision: Decision) -> bool:
     """Whether a refusal is said again when the run goes on: one of a call, and not of the run's own state."""
     return isinstance(action, ToolCall) and decision.code not in ("run.not_running", "action.in_flight")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from remit.core.messages import ModelReply, ToolResult, ToolUse, Usage
@@ -16,6 +15,7 @@ from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unkno
 from remit.core.runs import RunEnd
 from remit.governance.gate import Gate, GovernedRun
 from remit.runtime.context import Conversation, tool_result
+from remit.runtime.endings import AttemptFailed, end_of, is_fenced, unusable
 from remit.runtime.health import Health
 from remit.runtime.sessions import Session
 from remit.runtime.streaming import Streaming
@@ -28,15 +28,6 @@ BAD_ANSWERS_MAX = 3
 """So many answers that do not fit the schema, and the run fails."""
 
 _ILL_FORMED = frozenset({"args.invalid", "tool.not_granted"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptFailed:
-    """The attempt failed in a way that another attempt may mend."""
-
-    code: str
-    message: str
-    retry_after_s: float | None = None
 
 
 class AgentLoop:
@@ -59,13 +50,13 @@ class AgentLoop:
         if session is not None and not session.is_open:
             unread = await session.open(governed, conversation, self._book)
             if unread is not None:
-                return _end_of(unread)
+                return end_of(unread)
         while True:
             outcome = await self._perform_model(governed)
             if not isinstance(outcome, Done):
-                return _end_of(outcome)
+                return end_of(outcome)
             reply: ModelReply = outcome.value
-            problem = _unusable(reply, outcome.output_tokens_max, governed.rules.remit.max_output_tokens)
+            problem = unusable(reply, outcome.output_tokens_max, governed.rules.remit.max_output_tokens)
             if problem is not None:
                 return problem
             conversation.add_reply(reply)
@@ -77,10 +68,10 @@ class AgentLoop:
                 return end
             outcomes = await self._perform_tools(governed, uses)
             waiting = next(
-                (one for one in outcomes if isinstance(one, Suspended | Unknown) or _is_fenced(one)), None
+                (one for one in outcomes if isinstance(one, Suspended | Unknown) or is_fenced(one)), None
             )
             if waiting is not None:
-                return _end_of(waiting)
+                return end_of(waiting)
             if self._is_hopeless(outcomes):
                 message = f"{BAD_TURNS_MAX} turns in a row held only calls that no tool can take"
                 return RunEnd(status="failed", code="model.bad_calls", message=message)
@@ -94,7 +85,7 @@ class AgentLoop:
             return Failed(code="model.unavailable", message=message, retryable=True, retry_after_s=blocked_s)
         self.streaming.begin(conversation.model)
         outcome = await self._gate.perform(conversation.model_call(governed.attempt), governed)
-        if isinstance(outcome, Done | Failed) and not outcome.replayed and not _is_fenced(outcome):
+        if isinstance(outcome, Done | Failed) and not outcome.replayed and not is_fenced(outcome):
             health.heard(conversation.model, available=isinstance(outcome, Done) or not outcome.retryable)
         self._book(outcome)
         return outcome
@@ -132,7 +123,7 @@ class AgentLoop:
             # the model has said its last word: what is tried again is the answer, when the run goes on
             return RunEnd(status="suspended", code="run.handed_over", message=outcome.message)
         if not isinstance(outcome, Refused) or outcome.decision.code != "answer.invalid":
-            return _end_of(outcome)
+            return end_of(outcome)
         self._bad_answers += 1
         if self._bad_answers >= BAD_ANSWERS_MAX:
             message = f"{BAD_ANSWERS_MAX} answers did not fit; the last: {outcome.decision.explain()}"
@@ -163,47 +154,3 @@ def _results(uses: tuple[ToolUse, ...], outcomes: list[Outcome]) -> list[ToolRes
         for use, outcome in zip(uses, outcomes, strict=True)
         if isinstance(outcome, Done | Refused | Failed)
     ]
-
-
-def _unusable(reply: ModelReply, allowed: int | None, max_output_tokens: int) -> RunEnd | None:
-    """The end of a run whose reply cannot be used; `allowed` is how long it was allowed to be."""
-    if reply.stop == "refusal":
-        return RunEnd(status="failed", code="model.failed", message="the model declined the task")
-    if reply.stop != "max_tokens":
-        return None
-    if allowed is not None and allowed < max_output_tokens:
-        message = f"the money left covered a reply of {allowed} tokens, which was cut off"
-        return RunEnd(status="refused", code="budget.exhausted", message=message)
-    message = f"the model's reply was cut off by max_output_tokens ({max_output_tokens}), or by what its context holds"
-    return RunEnd(status="failed", code="model.truncated", message=message)
-
-
-def _is_fenced(outcome: Outcome) -> bool:
-    """Whether nothing was done because this worker stood still: another goes on, or this one, later."""
-    return isinstance(outcome, Failed) and outcome.code == "worker.fenced" and not outcome.replayed
-
-
-def _end_of(outcome: Outcome) -> RunEnd | AttemptFailed:
-    """How the run ends by an outcome that is not done."""
-    match outcome:
-        case Refused(decision=decision) if decision.code == "run.not_running":
-            return RunEnd(status="cancelled", code="run.cancelled", message=decision.reason)
-        case Refused(decision=decision) if decision.code in ("agent.paused", "action.conflict"):
-            # nothing is lost: it goes on once the agent is resumed, or once what it is told is again what it was
-            return RunEnd(status="suspended", code=decision.code, message=decision.explain())
-        case Refused(decision=decision) if decision.code == "journal.unavailable":
-            return RunEnd(status="failed", code=decision.code, message=decision.reason)
-        case Refused(decision=decision):
-            return RunEnd(status="refused", code=decision.code, message=decision.explain())
-        case Suspended(approval_id=approval_id, decision=decision):
-            message = f"approval {approval_id}: {decision.explain()}" if approval_id else decision.explain()
-            return RunEnd(status="suspended", code=decision.code, message=message)
-        case Unknown(action_id=action_id, reason=reason):
-            return RunEnd(status="suspended", code="effect.unknown", message=f"{action_id}: {reason}")
-        case Failed(message=message) if _is_fenced(outcome):
-            return RunEnd(status="suspended", code="run.handed_over", message=message)
-        case Failed(code=code, message=message, retryable=True, retry_after_s=retry_after_s):
-            return AttemptFailed(code=code, message=message, retry_after_s=retry_after_s)
-        case Failed(code=code, message=message):
-            return RunEnd(status="failed", code=code, message=message)
-    raise AssertionError(outcome)  # Done is handled by the callers

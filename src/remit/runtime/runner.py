@@ -25,8 +25,9 @@ from remit.ports.runs import RunEnding
 from remit.ports.services import AttemptEnded, RunStarted, RunStopped, Stream
 from remit.runtime import intake
 from remit.runtime.context import Conversation
+from remit.runtime.endings import AttemptFailed
 from remit.runtime.health import Health
-from remit.runtime.loop import AgentLoop, AttemptFailed
+from remit.runtime.loop import AgentLoop
 from remit.runtime.sessions import Session
 from remit.runtime.slots import Slots, left_s
 from remit.runtime.stops import POLL_S as STOP_POLL_S
@@ -34,8 +35,7 @@ from remit.runtime.stops import Stops
 from remit.runtime.streaming import Streaming
 
 _BACKOFF_MAX_S = 60.0
-_ROUNDS_TO_LOOK = 10
-LEASE_WAIT_S = 0.2
+_ROUNDS_TO_LOOK, _LEASE_WAIT_S = 10, 0.2
 _CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
 _HANDED_OVER = RunEnd(status="suspended", code="run.handed_over", message="its process was asked to end")
 _TAKEN = RunEnd(status="suspended", code="run.handed_over", message="another worker has it by now")
@@ -182,7 +182,7 @@ class Runner:
     def idle_s(self) -> float:
         """How long it would be of no use to begin a run: no model can be asked, or this worker has no lease."""
         models = (self._rules.remit.model, *self._rules.remit.fallback_models)
-        return min(map(self._health.blocked_s, models)) if self._has_lease() else LEASE_WAIT_S
+        return min(map(self._health.blocked_s, models)) if self._has_lease() else _LEASE_WAIT_S
 
     def hand_over(self) -> None:
         """End all runs where they are; each waits in the journal, to go on in another process."""

@@ -220,7 +220,7 @@ class JournalSuite(
                     await journal.begin_run(run_id, 10_000, 7)
                     if before != "running":
                         assert await journal.end_run(run_id, ending_of(before), 8)
-                assert await journal.end_run(run_id, ending_of(target), 9) == (target in legal)
+                assert await journal.cancel_run(run_id, ending_of(target), 9) == (target in legal)
                 record = await journal.run(run_id)
                 assert record is not None
                 assert record.status == (target if target in legal else before)

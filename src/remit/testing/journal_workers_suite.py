@@ -10,7 +10,7 @@ import pytest
 
 from remit.core.actions import Principal
 from remit.core.errors import RemitError
-from remit.core.runs import RunEnd, RunRecord
+from remit.core.runs import RunEnd, RunRecord, RunStatus
 from remit.ports.journal import AuditQuery, Journal, Recorded
 from remit.ports.runs import INTERRUPTIONS_MAX, Queueing, ReadyRun, RunEnding, StartRun
 from remit.testing.fakes import FakeClock
@@ -102,6 +102,28 @@ class JournalWorkersSuite:
         assert list(await two.held_runs()) == []
         for journal in (one, two):
             await journal.close()
+
+    async def test_who_lost_a_run_does_not_end_it_while_it_waits(self, place: JournalPlace) -> None:
+        one, two, clock = await _lost_and_taken(place)
+        await two.end_run("r", RunEnding(end=RunEnd(status="suspended", code="run.handed_over"), audit=Z), 1)
+        for journal in (one, two):
+            statuses: tuple[RunStatus, ...] = ("cancelled", "failed", "timed_out")
+            for status in statuses:
+                assert not await journal.end_run("r", ending_of(status), clock.now_us())
+        assert await _ready(two, place) == ["r"]
+        for journal in (one, two):
+            await journal.close()
+
+    async def test_a_pause_that_is_over_before_the_run_waits_for_it_holds_nothing(
+        self, place: JournalPlace
+    ) -> None:
+        journal, clock = await started(place), place.clock
+        await journal.set_control("agent:t/a", True, "drill", clock.now_us(), Z)
+        await journal.set_control("agent:t/a", False, "", clock.now_us(), Z)
+        paused = RunEnding(end=RunEnd(status="suspended", code="agent.paused"), audit=Z)
+        await journal.end_run("r", paused, clock.now_us())
+        assert await _ready(journal, place) == ["r"]
+        await journal.close()
 
     async def test_anybody_cancels_a_run(self, place: JournalPlace) -> None:
         one, two, clock = await _lost_and_taken(place)
@@ -281,11 +303,16 @@ class JournalWorkersSuite:
     async def test_the_next_segment_of_a_run_has_the_next_number(self, place: JournalPlace) -> None:
         journal, clock = await started(place), place.clock
         waits = RunEnding(end=RunEnd(status="suspended", code="run.handed_over"), audit=Z)
-        for number in range(3):
+        given: set[int] = set()
+        for number in range(4):
             await journal.end_run("r", waits, clock.now_us())
-            assert await _queued(journal, place) == ([], [("r", number)])
-            await journal.note_queued("r", number + 1, True)
+            (ready,) = await journal.ready_runs("a", REMIT, clock.now_us(), is_queued=False)
+            assert ready.segment + 1 not in given
+            given.add(ready.segment + 1)
+            if number % 2:
+                await journal.note_queued("r", ready.segment + 1, True)
             assert await journal.begin_run("r", 1, clock.now_us())
+            await journal.note_queued("r", ready.segment + 1, True)  # it comes late, or again
         await journal.close()
 
 

@@ -111,6 +111,8 @@ class MemoryApprovals(MemoryReads):
                 waits.append(below.ready_at_us or 0)
         if stored.end.code in _WAITING_CODES + _LEFT_CODES:
             stored.ready_at_us = None if unknown else max(waits, default=at_us)
+        elif stored.end.code == "agent.paused" and stored.ready_at_us is None and not self.store.controls:
+            stored.ready_at_us = at_us
         self._set_caller_ready(stored.run, at_us)
 
     def _set_caller_ready(self, run: Run, at_us: int) -> None:

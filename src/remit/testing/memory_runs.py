@@ -67,6 +67,7 @@ class MemoryRuns(MemoryApprovals):
                 stored.run = replace(stored.run, deadline_us=stored.run.deadline_us + waited_us)
             stored.suspended_at_us = stored.ready_at_us = None
             stored.is_queued = False
+            stored.segment += 1
             stored.started_at_us = at_us if stored.started_at_us is None else stored.started_at_us
             return True
 
@@ -82,7 +83,8 @@ class MemoryRuns(MemoryApprovals):
         stored = self.store.runs.get(run_id)
         if stored is None:
             return False
-        if ending.end.status not in TRANSITIONS[stored.status] or worker not in (None, stored.worker):
+        is_lost = worker is not None and (worker != stored.worker or stored.status == "suspended")
+        if ending.end.status not in TRANSITIONS[stored.status] or is_lost:
             self._set_ready(run_id, at_us)
             return False
         stored.status = ending.end.status
@@ -117,7 +119,7 @@ class MemoryRuns(MemoryApprovals):
     def note_queued(self, run_id: str, segment: int, is_queued: bool) -> Future[None]:
         def operation() -> None:
             stored = self.store.runs[run_id]
-            if stored.ready_at_us is not None and stored.segment <= segment:
+            if stored.ready_at_us is not None and stored.segment < (segment if is_queued else segment + 1):
                 stored.segment, stored.is_queued = segment, is_queued
 
         return self._submit(operation)

@@ -30,9 +30,7 @@ ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
 _END_OTHER_LEASES = "UPDATE worker SET lease_until = 0 WHERE id <> ?"
 _FORGET_WORKERS = "DELETE FROM worker WHERE lease_until < ?"
 _REMEMBER_WORKERS_US = 86_400_000_000
-_LEAVE_QUEUED = (
-    "UPDATE run SET worker = '', suspended_at = ?, ready_at = ? WHERE id = ? AND status = 'queued'"
-)
+_LEAVE_QUEUED = "UPDATE run SET worker = '', suspended_at = ?, ready_at = ? WHERE id = ? AND status = 'queued' AND worker = ?"
 _INTERRUPTED = """
 UPDATE run SET interruptions = ?1, ready_at = ready_at + ?2 WHERE id = ?3
 """
@@ -70,7 +68,7 @@ def interrupt(connection: Sql, now_us: int, at_us: int) -> tuple[str, ...]:
     rows = connection.execute(_ABANDONED_RUNS, (now_us,)).fetchall()
     for run_id, agent, trace_id, worker, status, interruptions in rows:
         if status == "queued":
-            connection.execute(_LEAVE_QUEUED, (at_us, at_us, run_id))
+            connection.execute(_LEAVE_QUEUED, (at_us, at_us, run_id, worker))
             interrupted.append(str(run_id))
             continue
         count = interruptions + 1
@@ -88,7 +86,7 @@ def interrupt(connection: Sql, now_us: int, at_us: int) -> tuple[str, ...]:
             "trace": trace_id,
         }
         ending = RunEnding(end=end, audit=audit.record("run.ended", at_us, fields))
-        if runs.end(connection, run_id, ending, at_us):
+        if runs.end(connection, run_id, ending, at_us, worker):
             pause_us = 0 if count == 1 else _PAUSE_US << (count - 2)
             connection.execute(_INTERRUPTED, (count, pause_us, run_id))
             interrupted.append(str(run_id))

@@ -36,7 +36,7 @@ WHERE id = ?
 # the time that a run waits for a person, or for any worker, is not its own
 _BEGIN_RUN = """
 UPDATE run SET status = 'running', started_at = coalesce(started_at, ?1),
-               deadline = deadline + ?1 - coalesce(suspended_at, ?1), suspended_at = NULL, ready_at = NULL, is_queued = false,
+               deadline = deadline + ?1 - coalesce(suspended_at, ?1), suspended_at = NULL, ready_at = NULL, is_queued = false, segment = segment + 1,
                worker = ?3
 WHERE id = ?2
 """
@@ -167,7 +167,9 @@ def end(connection: Sql, run_id: str, ending: RunEnding, at_us: int, worker: str
     if row is None:
         return False
     status, has_it = row
-    if run_end.status not in TRANSITIONS[status] or worker not in (None, has_it):
+    # what a worker left waiting, or lost, is not its to end any more
+    is_lost = worker is not None and (worker != has_it or status == "suspended")
+    if run_end.status not in TRANSITIONS[status] or is_lost:
         waiting.set_ready(connection, run_id, at_us)
         return False
     waits = run_end.status == "suspended"

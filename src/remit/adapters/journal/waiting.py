@@ -10,6 +10,7 @@ from remit.ports.runs import ReadyRun
 # what became of a call that is open, the next worker of a run that was lost or handed over is to find
 _READY = """
 UPDATE run SET ready_at = CASE
+    WHEN code = 'agent.paused' AND ready_at IS NULL AND NOT EXISTS (SELECT 1 FROM control) THEN ?4
     WHEN code NOT IN ('approval.required', 'effect.unknown', 'run.waits', 'run.handed_over', 'run.interrupted') THEN ready_at
     WHEN EXISTS (
         SELECT 1 FROM call LEFT JOIN done USING (seq)
@@ -38,12 +39,13 @@ WHERE ready_at IS NOT NULL AND ready_at <= ? AND agent = ? AND remit_digest = ? 
 ORDER BY ready_at LIMIT ?
 """
 _CALLER = "SELECT substr(parent, 1, instr(parent, '.') - 1) FROM run WHERE id = ? AND parent IS NOT NULL"
+_LOCK = "UPDATE run SET status = status WHERE id = ?"
 _RESUMED = "UPDATE run SET ready_at = ? WHERE status = 'suspended' AND code = 'agent.paused'"
 _RESUMED_BELOW = """
 SELECT id FROM run WHERE status = 'suspended' AND code = 'agent.paused' AND parent IS NOT NULL ORDER BY id
 """
 _NOTE_QUEUED = """
-UPDATE run SET segment = ?, is_queued = ? WHERE id = ? AND ready_at IS NOT NULL AND segment <= ?
+UPDATE run SET segment = ?1, is_queued = ?2 WHERE id = ?3 AND ready_at IS NOT NULL AND segment < ?4
 """
 
 
@@ -60,6 +62,8 @@ def set_caller_ready(connection: Sql, run_id: str, at_us: int) -> None:
     """What became of a run may be what the run above it waits for."""
     caller = connection.execute(_CALLER, (run_id,)).fetchone()
     if caller is not None:
+        # who suspends it at this moment is waited for, or would not be seen
+        connection.execute(_LOCK, caller)
         set_ready(connection, caller[0], at_us)
 
 
@@ -84,4 +88,5 @@ def ready_runs(
 
 def note_queued(connection: Sql, run_id: str, segment: int, is_queued: bool) -> None:
     """Note that a run's segment is in the queue, or is lost; what is said of an older one changes nothing."""
-    connection.execute(_NOTE_QUEUED, (segment, is_queued, run_id, segment))
+    # a number is used once: neither one that was begun nor one that was lost is noted again
+    connection.execute(_NOTE_QUEUED, (segment, is_queued, run_id, segment if is_queued else segment + 1))
