@@ -1,4 +1,7 @@
-"""The same job by Remit and by a peer, each in processes of its own, taking turns."""
+"""The same job by Remit and by a peer, on SQLite and on PostgreSQL, each in processes of its own, taking turns.
+
+The PostgreSQL server is this script's own, with its `fsync` on, and every process has an empty database there.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,32 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psycopg
 
 from benchmarks.figures import Measure, Options, Samples
 from benchmarks.peers.environment import ROOT, PeerUnavailable, python_of
+from remit.testing.postgres_server import PostgresServer, postgres_server
 
 PROCESS_S_MAX = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """A system at the job. `scale`: how many runs it gets, in those of the slowest."""
+    """A system at the job. `scale`: how many runs it gets, in those of the slowest.
+
+    `beside`: the one that its figures are compared with.
+    """
 
     key: str
     label: str
     module: str
     scale: int
     peer: str | None = None
+    on_postgres: bool = False
+    beside: str | None = None
 
     def python(self) -> Path:
         """The Python that has it. Raises: PeerUnavailable."""
@@ -37,7 +48,13 @@ LANGGRAPH = Contestant(
     module="benchmarks.peers.langgraph_system",
     scale=1,
     peer="langgraph",
+    beside="remit",
 )
+REMIT_POSTGRES = replace(REMIT, key="remit_pg", label="Remit on PostgreSQL", on_postgres=True)
+LANGGRAPH_POSTGRES = replace(
+    LANGGRAPH, key="langgraph_pg", label="LangGraph + PostgreSQL saver", on_postgres=True, beside="remit_pg"
+)
+ON_SQLITE, ON_POSTGRES = (REMIT, LANGGRAPH), (REMIT_POSTGRES, LANGGRAPH_POSTGRES)
 
 WARMING = 200
 """Runs before memory is measured: a worker's heap is no new one, and what it grows by is what a run needs."""
@@ -69,48 +86,74 @@ FIGURES = (
     ),
     ("import_s", "import", "s", None, "reading modules"),
 )
+OF_THE_DATABASE = ("ms_run", "cpu_ms_run", "runs_s")
+"""The figures that another database changes."""
 
 
 def measure(options: Options) -> list[Measure]:
     """All figures of Remit and of LangGraph; a peer that cannot be had says why."""
-    found, problems = Samples(), dict[str, str]()
-    for _ in range(options.pick(1, 2)):
-        for contestant in (REMIT, LANGGRAPH):
-            plan = {name: count * contestant.scale for name, count in _plan(options).items()}
-            _gather(contestant, plan, options, (found, problems))
-    for contestant in (REMIT, LANGGRAPH):
-        # memory once: it hardly varies, and a thousand waiting runs take the peer a minute and more
-        _gather(contestant, {"conc": WARMING, "park": options.pick(100, 1000)}, options, (found, problems))
+    with postgres_server() as server:
+        rounds = _Rounds(options, server)
+        for _ in range(options.pick(1, 3)):
+            for contestant in (*ON_SQLITE, *ON_POSTGRES):
+                rounds.run(contestant)
+        for contestant in ON_SQLITE:
+            rounds.park(contestant)
     return [
-        _measure(contestant, figure, found, problems)
+        _measure(contestant, figure, rounds.found, rounds.problems)
+        for contestants in (ON_SQLITE, ON_POSTGRES)
         for figure in FIGURES
-        for contestant in (REMIT, LANGGRAPH)
+        if contestants is ON_SQLITE or figure[0] in OF_THE_DATABASE
+        for contestant in contestants
     ]
 
 
-def _plan(options: Options) -> dict[str, int]:
-    return {"seq": options.pick(8, 30), "conc": 100, "lag": options.pick(100, 200)}
+class _Rounds:
+    """Lets contestants do the job, one after another, and keeps their figures."""
+
+    def __init__(self, options: Options, server: PostgresServer) -> None:
+        self.found = Samples()
+        self.problems: dict[str, str] = {}
+        self._options = options
+        self._server = server
+        self._databases = 0
+
+    def run(self, contestant: Contestant) -> None:
+        """One process's turn at everything but memory."""
+        plan = {"seq": self._options.pick(8, 30), "conc": 100, "lag": self._options.pick(100, 200)}
+        self._gather(contestant, {name: count * contestant.scale for name, count in plan.items()})
+
+    def park(self, contestant: Contestant) -> None:
+        """Memory, once: it hardly varies, and a thousand waiting runs take the peer a minute and more."""
+        self._gather(contestant, {"conc": WARMING, "park": self._options.pick(100, 1000)}, only="kb_parked")
+
+    def _gather(self, contestant: Contestant, plan: dict[str, int], only: str = "") -> None:
+        if contestant.key in self.problems:
+            return
+        database = [self._database()] if contestant.on_postgres else []
+        try:
+            figures = _run(contestant, plan, self._options, database)
+        except PeerUnavailable as error:
+            self.problems[contestant.key] = str(error)
+            return
+        self.found.add(
+            **{f"{contestant.key}_{name}": figure for name, figure in figures.items() if only in ("", name)}
+        )
+
+    def _database(self) -> str:
+        self._databases += 1
+        name = f"job_{self._databases}"
+        with psycopg.connect(self._server.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self._server.url(name)
 
 
-def _gather(
-    contestant: Contestant, plan: dict[str, int], options: Options, into: tuple[Samples, dict[str, str]]
-) -> None:
-    found, problems = into
-    if contestant.key in problems:
-        return
-    try:
-        figures = _run(contestant, plan, options)
-    except PeerUnavailable as error:
-        problems[contestant.key] = str(error)
-        return
-    if "park" in plan:
-        figures = {name: figure for name, figure in figures.items() if name == "kb_parked"}
-    found.add(**{f"{contestant.key}_{name}": figure for name, figure in figures.items()})
-
-
-def _run(contestant: Contestant, plan: dict[str, int], options: Options) -> dict[str, float]:
+def _run(
+    contestant: Contestant, plan: dict[str, int], options: Options, database: list[str]
+) -> dict[str, float]:
     environment = dict(os.environ, REMIT_BENCH_FOLDER=str(options.folder), PYTHONPATH=str(ROOT))
-    command = [str(contestant.python()), "-m", "benchmarks.workload", contestant.module, json.dumps(plan)]
+    arguments = [contestant.module, json.dumps(plan), *database]
+    command = [str(contestant.python()), "-m", "benchmarks.workload", *arguments]
     try:
         done = subprocess.run(
             command,
@@ -144,9 +187,9 @@ def _measure(
         unit=unit,
         samples=found.of(f"{contestant.key}_{key}"),
         better="more" if key == "runs_s" else "less",
-        target=target if ours else None,
+        target=target if contestant is REMIT else None,
         # beside a peer the floor is Remit's figure of the same minutes
-        floor=None if ours else found.median(f"{REMIT.key}_{key}"),
+        floor=None if ours else found.median(f"{contestant.beside}_{key}"),
         limited_by=limited_by if ours else "its ratio is to Remit's figure",
         problem=problems.get(contestant.key, ""),
     )

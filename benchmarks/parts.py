@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.adapters.journal.sqlite import SqliteJournal
 from remit.adapters.telemetry import names
 from remit.adapters.telemetry.fanout import Fanout
@@ -25,6 +26,7 @@ from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
 from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, Model
+from remit.ports.journal import Journal
 from remit.ports.runs import StartRun
 from remit.ports.services import Telemetry
 from remit.runtime.clock import SystemClock
@@ -39,20 +41,21 @@ JOURNAL, TRACES, LOG = "remit.db", "traces.db", "remit.log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartsOptions:
-    """`limits` are further lines of the governance file, indented by two."""
+    """`limits` are further lines of the governance file, indented by two; `database`: where the journal is on PostgreSQL."""
 
     tools: Sequence[tuple[ToolSpec, ToolFunction]]
     model: Model | None = None
     model_name: str = MODEL
     limits: str = ""
     telemetry: bool = True
+    database: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """An agent's parts; everything durable is in one folder."""
+    """An agent's parts; everything durable is in one folder, but for a journal on PostgreSQL."""
 
-    journal: SqliteJournal
+    journal: Journal
     clock: SystemClock
     rules: Rules
     gate: Gate
@@ -131,7 +134,11 @@ async def open_parts(folder: Path, options: PartsOptions) -> AsyncIterator[Parts
         telemetry: Telemetry = NoTelemetry()
         if options.telemetry:
             telemetry = stack.enter_context(_telemetry(folder))
-        journal = SqliteJournal.open(folder / JOURNAL, clock)
+        journal: Journal = (
+            SqliteJournal.open(folder / JOURNAL, clock)
+            if options.database is None
+            else PostgresJournal.open(PostgresOptions(url=options.database))
+        )
         try:
             services = GateServices(
                 journal=journal,

@@ -92,7 +92,7 @@ def measure(options: Options) -> list[Measure]:
 def _rows(found: Samples, tasks: int, processes: int, target: float | None) -> list[Measure]:
     name = f"{tasks} runs, {processes} process{'es' if processes > 1 else ''}"
     key = f"{tasks}_{processes}"
-    server = "the server's processor: eight rows and five updates a call"
+    server = "one batch at a time: the server's function, then the sync, then Python for the next"
     return [
         Measure(
             topic="postgres",

@@ -48,8 +48,8 @@ class RemitSystem:
         await self._stack.aclose()
 
 
-async def open_system(folder: Path, pace: Pace) -> RemitSystem:
-    """Remit with its files in `folder`."""
+async def open_system(folder: Path, pace: Pace, database: str | None = None) -> RemitSystem:
+    """Remit with its files in `folder`, and its journal in `database` where there is one."""
 
     async def look_up(args: Json, context: CallContext) -> Json:
         return pace.look_up(args["order_id"])
@@ -57,6 +57,7 @@ async def open_system(folder: Path, pace: Pace) -> RemitSystem:
     options = PartsOptions(
         tools=[(tool("lookup"), look_up)],
         model=InstantModel(pace),
+        database=database,
         limits=f"  instructions: {INSTRUCTIONS.strip()!r}\n  timeouts: {{model_call_s: 600, run_s: 3600}}\n",
     )
     stack = AsyncExitStack()

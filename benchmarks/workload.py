@@ -1,9 +1,10 @@
 """The job that every system does, and how it is timed. Standard library only: peers have nothing else of ours.
 
 The job: a task; five turns in which the model asks for one tool call; a sixth in which it answers. The model
-is instant. A system is a module with `async open_system(folder, pace) -> System`.
+is instant. A system is a module with `async open_system(folder, pace, database) -> System`: it keeps what must last in
+the empty PostgreSQL database of that URL, or in SQLite in the folder where there is none.
 
-`python -m benchmarks.workload MODULE PLAN` prints one JSON object, where PLAN is JSON such as
+`python -m benchmarks.workload MODULE PLAN [DATABASE]` prints one JSON object, where PLAN is JSON such as
 `{"seq": 50, "conc": 400, "lag": 200}` or `{"park": 1000}`: the runs of each mode.
 """
 
@@ -127,13 +128,15 @@ async def _park(system: System, pace: Pace, runs: int) -> dict[str, float]:
     return {"kb_parked": (after - before) / runs} if before else {}
 
 
-async def measure(module: str, plan: dict[str, int], folder: Path) -> dict[str, float]:
+async def measure(
+    module: str, plan: dict[str, int], folder: Path, database: str | None = None
+) -> dict[str, float]:
     """The figures of the plan's modes, by name."""
     began = time.perf_counter()
     opened = importlib.import_module(module).open_system
     figures: dict[str, float] = {"import_s": time.perf_counter() - began}
     pace = Pace()
-    system: System = await opened(folder, pace)
+    system: System = await opened(folder, pace, database)
     runs = 0
     for number in range(WARMING_RUNS):
         answer = await system.run(f"warming-{number}")
@@ -159,9 +162,9 @@ async def measure(module: str, plan: dict[str, int], folder: Path) -> dict[str, 
 
 def main() -> None:
     """Measure in a process of its own, so that systems share neither memory nor modules."""
-    module, plan = sys.argv[1], json.loads(sys.argv[2])
+    module, plan, *database = sys.argv[1:]
     with tempfile.TemporaryDirectory(dir=os.environ.get("REMIT_BENCH_FOLDER")) as folder:
-        print(json.dumps(asyncio.run(measure(module, plan, Path(folder)))))
+        print(json.dumps(asyncio.run(measure(module, json.loads(plan), Path(folder), *database))))
 
 
 if __name__ == "__main__":

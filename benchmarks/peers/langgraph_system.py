@@ -1,4 +1,4 @@
-"""LangGraph at the job: `create_agent` with the SQLite checkpointer. Runs in the peer's own environment."""
+"""LangGraph at the job: `create_agent` with its SQLite or PostgreSQL checkpointer, in the peer's own environment."""
 
 # The peer has an environment of its own, so its types are not known here.
 # mypy: disable-error-code="import-not-found,misc"
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import StructuredTool
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from benchmarks.workload import ANSWER, INSTRUCTIONS, TASK, TOOL_CALLS, Pace
@@ -57,10 +58,9 @@ def _call(turn: int) -> dict[str, Any]:
 class LangGraphSystem:
     """The job as a thread of a checkpointed graph."""
 
-    def __init__(self, graph: Any, saver: AbstractAsyncContextManager[AsyncSqliteSaver], path: Path) -> None:
+    def __init__(self, graph: Any, stack: AsyncExitStack) -> None:
         self._graph = graph
-        self._saver = saver
-        self._path = path
+        self._stack = stack
 
     async def run(self, name: str) -> str:
         """Do the job once, in a thread of its own."""
@@ -72,17 +72,19 @@ class LangGraphSystem:
 
     async def close(self) -> None:
         """Close the database, its write-ahead log taken into it."""
-        await self._saver.__aexit__(None, None, None)
-        connection = sqlite3.connect(self._path)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
+        await self._stack.aclose()
 
 
-async def open_system(folder: Path, pace: Pace) -> LangGraphSystem:
-    """LangGraph with its checkpoints in `folder`."""
-    path = folder / "checkpoints.db"
-    context = AsyncSqliteSaver.from_conn_string(str(path))
-    saver = await context.__aenter__()
+async def open_system(folder: Path, pace: Pace, database: str | None = None) -> LangGraphSystem:
+    """LangGraph with its checkpoints in `database`, or in `folder` where there is none."""
+    stack = AsyncExitStack()
+    if database is None:
+        path = folder / "checkpoints.db"
+        stack.callback(_checkpoint, path)
+        saver = await stack.enter_async_context(AsyncSqliteSaver.from_conn_string(str(path)))
+    else:
+        # one connection, as its documentation has it: a pool gains nothing, because the saver has one lock
+        saver = await stack.enter_async_context(AsyncPostgresSaver.from_conn_string(database))
     await saver.setup()
 
     async def lookup(order_id: str) -> dict[str, str | int]:
@@ -95,4 +97,10 @@ async def open_system(folder: Path, pace: Pace) -> LangGraphSystem:
         system_prompt=INSTRUCTIONS,
         checkpointer=saver,
     )
-    return LangGraphSystem(graph, context, path)
+    return LangGraphSystem(graph, stack)
+
+
+def _checkpoint(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
