@@ -108,9 +108,10 @@ class Seen:
 
     __slots__ = ("classes", "is_exposed")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_exposed: bool = False) -> None:
+        """`is_exposed`: the task itself may be the words of strangers."""
         self.classes: set[DataClass] = set()
-        self.is_exposed = False
+        self.is_exposed = is_exposed
 
     def add(self, label: ResultLabel) -> None:
         """Take note of a result."""

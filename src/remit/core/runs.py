@@ -57,6 +57,11 @@ class Run:
         return self.task.principal
 
     @property
+    def is_strangers(self) -> bool:
+        """Whether its task may be the words of strangers: of a webhook's sender, or of a model that has read any."""
+        return self.parent is not None or bool(self.principal.strangers)
+
+    @property
     def caller_id(self) -> str | None:
         """The run above, whose call this run answers."""
         return None if self.parent is None else self.parent.partition(".")[0]

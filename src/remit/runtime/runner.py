@@ -265,7 +265,7 @@ class Runner:
             rules=self._rules,
             attempt=1 if history is None else history.attempt,
             history=history,
-            seen=None if self._rules.remit.memory is None else Seen(),
+            seen=None if self._rules.remit.memory is None else Seen(is_exposed=run.is_strangers),
             callers=task.callers,
         )
         attempts = 0
