@@ -22,8 +22,8 @@ from remit.core.messages import Message, ModelReply, ModelRequest, Text, Usage
 from remit.core.money import format_usd
 from remit.core.outcomes import Done, Failed, Refused
 from remit.core.runs import Run
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed
 from remit.ports.runs import StartRun

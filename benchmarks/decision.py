@@ -9,7 +9,7 @@ from benchmarks.figures import Measure, Options, Samples, percentile
 from benchmarks.parts import MODEL, PRINCIPAL, governance_file, tool
 from remit.core.actions import Place, ToolCall, tool_call
 from remit.core.decisions import Decision
-from remit.governance.remit import parse
+from remit.governance.compiler import parse
 from remit.governance.rules import Rules
 
 TARGET_US = 5.0

@@ -22,8 +22,8 @@ from remit.core.canonical import Json
 from remit.core.runs import Run
 from remit.core.tools import ToolSpec
 from remit.governance import records
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, Model
 from remit.ports.journal import Journal

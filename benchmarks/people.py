@@ -23,8 +23,9 @@ from remit.core.messages import ModelReply, ModelRequest, Text, ToolUse, Usage
 from remit.core.runs import RunEnd
 from remit.core.tools import ToolSpec
 from remit.governance import records
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext
 from remit.ports.runs import RunEnding

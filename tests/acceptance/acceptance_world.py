@@ -10,8 +10,8 @@ from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core.actions import Principal
 from remit.core.messages import ModelReply
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed, Model, ToolHost
 from remit.runtime.clock import SystemClock

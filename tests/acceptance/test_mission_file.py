@@ -23,8 +23,8 @@ from remit.adapters.tools.support.toolset import open_support
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.messages import ModelReply, ModelRequest, ToolResult, Usage
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed, Model, ToolHost
 from remit.ports.journal import AuditQuery

@@ -209,7 +209,8 @@ async def _vote(
         run = await _run_of(journal, approval)
         edited = None
         if said.config is not None:
-            rules = Rules(load_remit(said.config), tool_declarations())
+            remit = load_remit(said.config)
+            rules = Rules(remit, tool_declarations(remit))
             edited = votes.edited(approval, run, said.args)
             votes.check_edit(edited, approval, rules)
         verdict = Verdict(approves=said.approves, reason=said.reason, edited=edited)

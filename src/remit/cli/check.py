@@ -39,7 +39,7 @@ def command(config: Path | None, schema: bool, as_json: bool) -> None:
     remit = load_remit(config)
     for model in unpriced(remit, os.environ):
         print(f"remit: note: {model} has no price, so every call of it will be refused", file=sys.stderr)
-    statements = describe(remit, tool_declarations(), SystemClock().now_us())
+    statements = describe(remit, tool_declarations(remit), SystemClock().now_us())
     if as_json:
         print_json(
             {"agent": remit.agent, "digest": remit.digest, "statements": [asdict(one) for one in statements]}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from remit.core.labels import DataClass, ResultTrust
 
 Effect: TypeAlias = Literal["pure", "read", "write"]
 Idempotency: TypeAlias = Literal["idempotent", "reconcilable", "at_most_once"]
+Isolation: TypeAlias = Literal["none", "process", "sandboxed", "namespaced"]
+ISOLATION_LEVELS: tuple[Isolation, ...] = ("none", "process", "sandboxed", "namespaced")
+"""From the weakest: in our own process; in one of its own; that may reach nothing; nor see any other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +24,8 @@ class ToolSpec:
     `record_class_field` names the field of a record that carries its data class; `classes_field` names
     the field of the result in which a connector of ours says which classes it read; `field_classes`
     gives the class of a field of the result or of its records, by name at any depth. `agent` names the
-    agent that stands behind it: a call is a run of that agent's, which may last as long as a run.
+    agent that stands behind it: a call is a run of that agent's, which may last as long as a run. `result_schema` is
+    the JSON Schema that its result fits, where that is known; `isolation` the least under which it may run.
     """
 
     name: str
@@ -40,3 +44,12 @@ class ToolSpec:
     timeout_s: float | None = None
     price_nano_usd: int = 0
     agent: str | None = None
+    result_schema: Mapping[str, Any] | None = None
+    isolation: Isolation = "none"
+
+
+class Declared(NamedTuple):
+    """The tools of one toolset. `digest` covers all that was read to declare them, beside the governance file."""
+
+    specs: tuple[ToolSpec, ...]
+    digest: str

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from remit.governance.schema import GovernanceFile
+from remit.governance.source import place_of
 
 _ROUNDS = 4
 _STAND_INS: Mapping[str, Any] = MappingProxyType(
@@ -46,7 +47,7 @@ def salvage(value: Any, error: ValidationError) -> GovernanceFile | None:
 
 
 def _mend(value: Any, detail: ErrorDetails) -> None:
-    *way, last = detail["loc"] or ("",)
+    *way, last = place_of(value, detail["loc"]) or ("",)
     for part in way:
         try:
             value = value[part]

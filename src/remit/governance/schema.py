@@ -8,35 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from remit.core.labels import DataClass
+from remit.governance.fields import EnvName, Name, Seconds, Section, Share, Text, ToolName, Usd, Zone
 from remit.governance.hooks import template_problem
 from remit.governance.schedules import Missed, cron_problem
+from remit.governance.toolsets import Toolsets
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
-ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
 AskedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 DEPTH_MAX = 8
-Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
-
-
-def _number(value: object) -> object:
-    """Decimals arrive exact from the reader, whole numbers as int; text and booleans are neither."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise PydanticCustomError("decimal_type", "Input should be a number")
-    return Decimal(value)
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise PydanticCustomError("time_zone", "must be an IANA time zone, such as Europe/Berlin") from error
-    return name
 
 
 def _named_once(entries: list[Any]) -> list[Any]:
@@ -63,10 +46,6 @@ def _cron(expression: str) -> str:
     return expression
 
 
-Usd = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(ge=0, le=1_000_000)]
-Seconds = Annotated[Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(gt=0, le=604_800)]
-
-
 def _schema_or_path(value: object) -> object:
     if not isinstance(value, dict | str) or not value:
         raise PydanticCustomError(
@@ -76,12 +55,6 @@ def _schema_or_path(value: object) -> object:
 
 
 AnswerSchema = Annotated[dict[str, Any] | str, BeforeValidator(_schema_or_path)]
-
-
-class Section(BaseModel):
-    """Strict: an unknown key is an error, and no type is converted into another."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class DataAccess(Section):
@@ -109,12 +82,12 @@ class CostControls(Section):
 
     max_daily_spend_usd: Usd = Field(description="The cap for all the agent's runs of a day, in US dollars.")
     max_cost_per_run_usd: Usd = Field(description="The cap of one run, in US dollars.")
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+    timezone: Zone = Field(
         default="UTC", description="The IANA zone whose days the daily cap counts, such as Europe/Berlin."
     )
-    alert_on_threshold: Annotated[
-        Decimal, BeforeValidator(_number, json_schema_input_type=float), Field(gt=0, le=1, decimal_places=2)
-    ] = Field(default=Decimal("0.8"), description="Alert, once a day, at this share of the daily cap.")
+    alert_on_threshold: Share = Field(
+        default=Decimal("0.8"), description="Alert, once a day, at this share of the daily cap."
+    )
 
 
 class Timeouts(Section):
@@ -193,7 +166,7 @@ class ScheduleSection(Section):
     cron: Annotated[str, StringConstraints(max_length=200, pattern=r"^[ -~]+$"), AfterValidator(_cron)] = (
         Field(description="Minute, hour, day of month, month, day of week, such as `0 7 * * 1-5`.")
     )
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+    timezone: Zone = Field(
         default="UTC", description="The IANA zone of the expression, such as Europe/Berlin."
     )
     task: Text
@@ -210,26 +183,11 @@ class WebhookSection(Section):
     name: Name = Field(
         description="Of its path, /hooks/NAME; its runs are asked for by `service:webhook:NAME`."
     )
-    secret_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,127}$")] = Field(
-        description="The environment variable that holds the secret, whsec_BASE64."
-    )
+    secret_env: EnvName = Field(description="The environment variable that holds the secret, whsec_BASE64.")
     task: Annotated[Text, AfterValidator(_template)] = Field(
         description="What is to be done. {{ body.customer.id }} stands for that place of the message, as marked data."
     )
     urgency: int = Field(default=500, ge=0, le=1_000, description="The more urgent is the lower.")
-
-
-class SupportToolset(Section):
-    """Where the built-in support tools find their data. Paths are relative to this file."""
-
-    kb: Text = Field(default="kb", description="A folder of Markdown pages.")
-    data: Text = Field(default="data", description="A folder of CSV tables with a tables.yaml.")
-
-
-class Toolsets(Section):
-    """The settings of the toolsets."""
-
-    support: SupportToolset = SupportToolset()
 
 
 class AskedAgent(Section):
@@ -281,7 +239,10 @@ class Agent(Section):
     cost_controls: CostControls
     timeouts: Timeouts = Timeouts()
     approvals: list[ApprovalRule] = Field(default_factory=list)
-    toolsets: Toolsets = Toolsets()
+    toolsets: Toolsets = Field(
+        default_factory=dict,
+        description="Where tools come from, by a name of yours: each has a kind and that kind's settings.",
+    )
     memory: MemorySection = MemorySection()
     agents: dict[AskedName, AskedAgent] = Field(
         default_factory=dict,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePath
-from typing import Any, TypeAlias, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -259,12 +260,23 @@ def _position(node: yaml.Node) -> Position:
 
 def _schema_error(document: Document, model: type[BaseModel], detail: ErrorDetails) -> ConfigError:
     """One of pydantic's findings in the words and at the place of the file."""
-    path = tuple(detail["loc"])
+    path = place_of(document.value, detail["loc"])
     kind = detail["type"]
     name = ".".join(str(part) for part in path)
     if kind == "extra_forbidden":
-        remedy = nearest(str(path[-1]), _known_keys(model, path[:-1]), "remove it")
+        remedy = nearest(str(path[-1]), _known_keys(model, detail["loc"][:-1]), "remove it")
         return document.error(path, "config.unknown_key", f"there is no key {name!r}", remedy)
+    if kind == "union_tag_not_found":
+        known = _known_keys(model, detail["loc"])
+        return document.error(
+            path, "config.missing_key", f"the key {name}.kind is missing", f"give one of {', '.join(known)}"
+        )
+    if kind == "union_tag_invalid":
+        given, known = str(detail["ctx"]["tag"]), _known_keys(model, detail["loc"])
+        remedy = nearest(given, known, f"give one of {', '.join(known)}")
+        return document.error(
+            (*path, "kind"), "config.out_of_range", f"there is no kind {given[:60]!r} of toolset", remedy
+        )
     if kind == "missing":
         return document.error(path, "config.missing_key", f"the key {name!r} is missing", "add it")
     message = detail["msg"].replace("Input should be", "must be").replace("Decimal input", "the number")
@@ -284,21 +296,58 @@ def _shown(value: object) -> str:
     return str(value) if isinstance(value, int | Decimal) else repr(str(value)[:60])
 
 
-def _known_keys(root: type[BaseModel], path: Path) -> list[str]:
-    """The keys of the section at `path` of the file."""
-    model: type[BaseModel] | None = root
-    for part in path:
-        if isinstance(part, int) or model is None:
-            continue
-        field = model.model_fields.get(part)
-        model = None if field is None else _section(field.annotation)
-    return [] if model is None else list(model.model_fields)
+def place_of(value: Any, loc: Sequence[str | int]) -> Path:
+    """The path of the file for one of pydantic's, which also names the kind of a section that has one."""
+    path: list[str | int] = []
+    for part in loc[:-1]:
+        if isinstance(value, dict):
+            if part not in value:
+                continue
+            value = value[part]
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+        path.append(part)
+    return (*path, *loc[-1:])
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def _known_keys(root: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys of the section at `loc`; where it can be of several kinds, the kinds."""
+    annotation: Any = root
+    for part in loc:
+        kinds = _kinds(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(part))
+            annotation = None if field is None else field.annotation
+        elif part in kinds:
+            annotation = kinds[str(part)]
+        else:  # a key of a mapping, or a place in a list
+            annotation = next(reversed(get_args(annotation)), None)
+        annotation = _plain(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _section(inner))), None)
+        return list(annotation.model_fields)
+    return list(_kinds(annotation))
+
+
+def _plain(annotation: Any) -> Any:
+    """The type without what is said of it, and without None."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        given = [one for one in get_args(annotation) if one is not type(None)]
+        return _plain(given[0]) if len(given) == 1 else annotation
+    return annotation
+
+
+def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Of a union of sections, each by the value of its `kind`."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return {}
+    return {
+        str(kind): model
+        for model in get_args(annotation)
+        if isinstance(model, type) and issubclass(model, BaseModel) and "kind" in model.model_fields
+        for kind in get_args(model.model_fields["kind"].annotation)
+    }
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:

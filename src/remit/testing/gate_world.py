@@ -24,8 +24,9 @@ from remit.core.canonical import Json
 from remit.core.decisions import Decision
 from remit.core.messages import ModelReply, ModelRequest, Usage
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.journal import Journal

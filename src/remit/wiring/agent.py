@@ -125,7 +125,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         )
         parts = FamilyParts(deployment=deployment, services=services, model=model, counter=model, stack=stack)
         family = Family(parts)
-        rules, runner = family.open(remit, options.config)
+        rules, runner = await family.open(remit, options.config)
         tending = [_tend(services, remit.agent)]
         for each in family.runners:
             await each.announce()

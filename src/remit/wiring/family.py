@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
 from remit.adapters.tools.support.specs import support_specs
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import Remit
+from remit.governance.remit import NamedToolset, Remit
 from remit.governance.rules import Rules
 from remit.ports.counting import TokenCounter
 from remit.ports.effects import Model, ToolHost
@@ -25,6 +25,7 @@ from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import Deployment
 from remit.wiring.memories import note_tools, open_memory
+from remit.wiring.toolsets import Place, open_toolset
 
 if TYPE_CHECKING:
     from remit.adapters.tools.support.toolset import SupportToolset
@@ -70,15 +71,16 @@ class Family:
         """The runners of all agents."""
         return (member.runner for member in self._members.values())
 
-    def open(self, remit: Remit, config: Path) -> Member:
+    async def open(self, remit: Remit, config: Path) -> Member:
         """The agent of a governance file, and those that it may ask. Raises: RemitError `toolset.unavailable`."""
         known = self._members.get(remit.agent)
         if known is not None:
             return known
         parts = self._parts
         hosts: list[ToolHost] = []
-        if not self._support or _SUPPORT & set(remit.allowed_tools):
+        if _SUPPORT & set(remit.allowed_tools):
             hosts.append(self._open_support(remit, config.parent))
+        hosts += [await self._open_toolset(remit, named, config.parent) for named in remit.toolsets_used()]
         memory = None
         if remit.memory is not None:
             memory = self._open_memory()
@@ -89,7 +91,7 @@ class Family:
                 Delegate(
                     tool=asked.tool,
                     remit=asked.remit,
-                    runner=self.open(asked.remit, config.parent / asked.config).runner,
+                    runner=(await self.open(asked.remit, config.parent / asked.config)).runner,
                 )
                 for asked in granted
             ]
@@ -100,6 +102,16 @@ class Family:
         gate = Gate(parts.services, effects)
         member = self._members[remit.agent] = Member(rules, Runner(parts.services, gate, rules))
         return member
+
+    async def _open_toolset(self, remit: Remit, named: NamedToolset, folder: Path) -> ToolHost:
+        deployment = self._parts.deployment
+        stores = deployment.home / "toolsets" / remit.agent
+        place = Place(
+            folder=folder, stores=stores, environment=deployment.environment, clock=self._parts.services.clock
+        )
+        host = await open_toolset(named, place)
+        self._parts.stack.push_async_callback(host.close)
+        return host
 
     def _open_memory(self) -> Memory:
         if self.memory is None:

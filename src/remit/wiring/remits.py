@@ -17,18 +17,20 @@ from remit.core.errors import RemitError
 from remit.core.money import nano_usd
 from remit.core.tools import ToolSpec
 from remit.governance.budget import TenantCap
-from remit.governance.remit import NO_CHANGES, Remit, parse
+from remit.governance.compiler import NO_CHANGES, Surroundings, parse
+from remit.governance.remit import Remit
 from remit.governance.schema import DEPTH_MAX
 from remit.governance.source import BYTES_MAX
 from remit.ports.services import Clock
+from remit.wiring.toolsets import declare
 
 _CHARS_MAX = BYTES_MAX + 1
 """One more than is taken, so that what is too large is noticed and not cut."""
 
 
-def tool_declarations() -> tuple[ToolSpec, ...]:
-    """Every tool that a governance file can name. Opens nothing."""
-    return support_specs() + note_specs()
+def tool_declarations(remit: Remit | None = None) -> tuple[ToolSpec, ...]:
+    """Every tool that a governance file can name, with those of the toolsets of `remit`. Opens nothing."""
+    return support_specs() + note_specs() + (() if remit is None else remit.declared)
 
 
 def load_remit(config: Path, changes: Mapping[str, str] = NO_CHANGES) -> Remit:
@@ -58,8 +60,11 @@ class _Loader:
                 str(config),
                 tool_declarations(),
                 changes=changes,
-                read_file=lambda path: _text(config.parent / path),
-                load_agent=lambda path: self.load(config.parent / path, NO_CHANGES, (*above, place)),
+                around=Surroundings(
+                    read_file=lambda path: _text(config.parent / path),
+                    load_agent=lambda path: self.load(config.parent / path, NO_CHANGES, (*above, place)),
+                    declare=lambda name, section: declare(name, section, config.parent),
+                ),
             )
         return self._loaded[place]
 

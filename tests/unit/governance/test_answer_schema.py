@@ -11,9 +11,10 @@ from remit.core import actions
 from remit.core.actions import Place, Principal
 from remit.core.errors import RemitError
 from remit.core.messages import Text
+from remit.governance.compiler import Surroundings, parse
 from remit.governance.describe import describe
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.governance.source import ConfigErrors
 from remit.ports.journal import AuditQuery
@@ -46,7 +47,7 @@ def schema_error(text: str, files: dict[str, str] | None = None) -> str:
         return (files or {})[path]
 
     with pytest.raises(ConfigErrors) as raised:
-        parse(HEAD + text, "f.yaml", (), read_file=read)
+        parse(HEAD + text, "f.yaml", (), around=Surroundings(read_file=read))
     (error,) = raised.value.errors
     assert (error.position.line, error.file) == (6, "f.yaml")
     return f"{error.code} {error.message}"
@@ -80,7 +81,7 @@ def test_a_path_stands_for_what_the_file_says() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "number"}}}
 
     def of(text: str, content: Any) -> Remit:
-        return parse(HEAD + text, "f.yaml", (), read_file=lambda _: json.dumps(content))
+        return parse(HEAD + text, "f.yaml", (), around=Surroundings(read_file=lambda _: json.dumps(content)))
 
     named, moved = of("  answer_schema: a.json\n", schema), of("  answer_schema: b/c.json\n", schema)
     inline = parse(HEAD + "  answer_schema: {type: object, properties: {a: {type: number}}}\n", "f.yaml", ())
@@ -88,7 +89,11 @@ def test_a_path_stands_for_what_the_file_says() -> None:
     assert named.digest == moved.digest == inline.digest
     assert of("  answer_schema: a.json\n", {"type": "object"}).digest != named.digest
     option = parse(
-        HEAD, "f.yaml", (), changes={"answer_schema": "d/e.json"}, read_file=lambda _: '{"type": "object"}'
+        HEAD,
+        "f.yaml",
+        (),
+        changes={"answer_schema": "d/e.json"},
+        around=Surroundings(read_file=lambda _: '{"type": "object"}'),
     )
     assert parse(HEAD, "f.yaml", ()).digest != named.digest
     assert option.source("answer_schema") == "e.json"

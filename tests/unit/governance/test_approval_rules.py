@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.describe import describe
-from remit.governance.remit import parse
 from remit.governance.source import ConfigErrors
 
 PAY = ToolSpec(name="pay", description="p", args_schema={"type": "object", "properties": {}})

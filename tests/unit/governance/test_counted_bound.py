@@ -16,8 +16,8 @@ from remit.core.actions import ModelCall, Place, Principal
 from remit.core.errors import RemitError
 from remit.core.messages import Message, ModelReply, ModelRequest, Text, Usage
 from remit.governance import bounds, budget
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.journal import AuditQuery
 from remit.runtime.runner import Runner, RunResult

@@ -16,8 +16,8 @@ from remit.core.messages import Message, ModelRequest, Text, Usage
 from remit.core.runs import Run
 from remit.governance import bounds, budget
 from remit.governance.budget import OUTPUT_TOKENS_MIN, TenantCap
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed
 from remit.ports.journal import AuditQuery

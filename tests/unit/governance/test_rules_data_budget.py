@@ -18,7 +18,7 @@ from remit.core.errors import RemitError
 from remit.core.messages import Message, ModelRequest, Text
 from remit.core.tools import ToolSpec
 from remit.governance import bounds, conditions, data
-from remit.governance.remit import parse
+from remit.governance.compiler import parse
 from remit.governance.rules import Rules
 from remit.testing.gate_world import FILE, PRINCIPAL, TOOLS
 

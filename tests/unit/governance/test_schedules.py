@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remit.governance.compiler import parse
 from remit.governance.describe import describe
-from remit.governance.remit import parse
 from remit.governance.schedules import LOOK_BACK_US, Schedule, cron_problem, due, ticks
 from remit.governance.source import ConfigErrors
 

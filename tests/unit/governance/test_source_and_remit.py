@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remit.core.errors import RemitError
-from remit.governance.remit import parse
+from remit.governance.compiler import parse
 from remit.governance.source import ConfigErrors
 from remit.testing.gate_world import TOOLS
 

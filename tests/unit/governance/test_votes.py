@@ -17,8 +17,8 @@ from remit.core.outcomes import Done, Refused, Suspended
 from remit.core.runs import Run
 from remit.core.tools import ToolSpec
 from remit.governance import votes
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.governance.votes import Verdict
 from remit.ports.runs import StartRun

@@ -21,8 +21,8 @@ from remit.core.outcomes import Done, Refused
 from remit.core.runs import Run
 from remit.core.tools import ToolSpec
 from remit.governance import bounds
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.journal import AuditQuery

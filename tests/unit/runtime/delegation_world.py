@@ -11,8 +11,9 @@ from remit.core.approvals import Vote
 from remit.core.messages import ModelReply
 from remit.core.runs import RunRecord
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import Surroundings, parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.journal import AuditQuery, Journal
@@ -81,7 +82,9 @@ class World:
         """The compiled files, by the names of their agents; each may name those before it."""
         remits: dict[str, Remit] = {}
         for name, text in files.items():
-            remits[name] = parse(text, f"{name}.yaml", (LOOK, PAY), load_agent=lambda p: remits[p[:-5]])
+            remits[name] = parse(
+                text, f"{name}.yaml", (LOOK, PAY), around=Surroundings(load_agent=lambda p: remits[p[:-5]])
+            )
         return remits
 
     def process(

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.core.errors import RemitError
 from remit.core.webhooks import TOLERANCE_S, signed_headers
+from remit.governance.compiler import parse
 from remit.governance.describe import describe
 from remit.governance.hooks import Hook, body_of, task_of
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import Remit
 from remit.governance.source import ConfigErrors
 from remit.ports.journal import AuditQuery, Journal
 from remit.runtime.hooks import Hooks, hook_secrets

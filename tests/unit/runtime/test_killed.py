@@ -13,9 +13,9 @@ import pytest
 from remit.core.actions import Principal
 from remit.core.messages import ModelReply, ModelRequest
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.effects import Effects
 from remit.governance.gate import Gate, GateServices, always
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext
 from remit.ports.journal import Admission

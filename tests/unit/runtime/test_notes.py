@@ -13,9 +13,10 @@ from remit.core.actions import Principal
 from remit.core.memory import NOTES, Kept, Scope
 from remit.core.messages import ToolResult
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.describe import describe
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import Remit, parse
+from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.governance.source import ConfigErrors
 from remit.ports.effects import CallContext

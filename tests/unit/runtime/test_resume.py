@@ -12,8 +12,8 @@ from remit.core.approvals import Vote
 from remit.core.errors import RemitError
 from remit.core.messages import Attachment, ModelReply
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import parse
 from remit.governance.resolutions import Finding, resolution
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed

@@ -9,8 +9,8 @@ import pytest
 from remit.core.actions import Principal
 from remit.core.messages import ModelReply, ModelRequest, Usage
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.journal import AuditQuery

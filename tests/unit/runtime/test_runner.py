@@ -8,8 +8,8 @@ from typing import Any
 from remit.core.actions import Principal
 from remit.core.messages import ModelReply
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed
 from remit.runtime.loop import BAD_TURNS_MAX

@@ -16,8 +16,8 @@ from remit.core.memory import Scope, Seen, session_list
 from remit.core.messages import Message, ModelReply, Text
 from remit.core.outcomes import Refused
 from remit.core.tools import ToolSpec
+from remit.governance.compiler import parse
 from remit.governance.gate import Effects, Gate, GateServices, GovernedRun
-from remit.governance.remit import parse
 from remit.governance.rules import Rules
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.journal import AuditQuery

@@ -13,7 +13,8 @@ import pytest
 from remit.adapters.journal.postgres.journal import PostgresJournal, PostgresOptions
 from remit.core import ids
 from remit.core.errors import RemitError
-from remit.governance.remit import Remit, parse
+from remit.governance.compiler import parse
+from remit.governance.remit import Remit
 from remit.ports.journal import AuditQuery, Journal
 from remit.runtime.starter import Starter, tick_run_id
 from remit.testing.fakes import FakeClock

@@ -12,8 +12,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from remit.adapters.tools.support.deadline import Deadline
-from remit.adapters.tools.support.kb import RESCAN_NS, KnowledgeBase, match_expression, parse_page, passage
+from remit.adapters.tools.deadline import Deadline
+from remit.adapters.tools.knowledge.pages import (
+    RESCAN_NS,
+    KnowledgeBase,
+    match_expression,
+    parse_page,
+    passage,
+)
 from remit.core.errors import RemitError
 
 INTERNAL = frozenset({"internal"})

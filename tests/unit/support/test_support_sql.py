@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from remit.adapters.tools.support.deadline import Deadline
+from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.support.imports import CustomerData, import_data
 from remit.adapters.tools.support.sql import run_query
 from remit.adapters.tools.support.toolset import open_support
@@ -216,7 +216,7 @@ import resource, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from conftest import EXAMPLE, SystemClock
-from remit.adapters.tools.support.deadline import Deadline
+from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.support.imports import import_data
 from remit.adapters.tools.support.sql import run_query
 from remit.core.decisions import Constraints

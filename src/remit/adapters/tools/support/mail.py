@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from remit.adapters.tools.support.deadline import Deadline
+from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.support.specs import RECIPIENT
 from remit.core.errors import RemitError
 from remit.ports.effects import EffectFailed

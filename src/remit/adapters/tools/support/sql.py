@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from remit.adapters.tools.support.deadline import Deadline
+from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.support.imports import CustomerData, digest_of, open_read_only
 from remit.adapters.tools.support.sql_guard import LIMITS, Authorizer, check_text
 from remit.adapters.tools.support.tables import CUSTOMERS, find_table

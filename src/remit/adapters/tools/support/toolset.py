@@ -6,35 +6,24 @@ cancelled call interrupts its query.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Protocol
 
-from remit.adapters.tools.support.deadline import Deadline
+from remit.adapters.tools.deadline import Deadline
+from remit.adapters.tools.knowledge.pages import KnowledgeBase
 from remit.adapters.tools.support.imports import CustomerData, import_data, import_nothing
-from remit.adapters.tools.support.kb import KnowledgeBase
 from remit.adapters.tools.support.mail import Letter, Maildir, Smtp, Transport, message_id, parse_smtp_url
 from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
 from remit.adapters.tools.support.specs import RECIPIENT, support_specs
 from remit.adapters.tools.support.sql import read_customer, run_query
 from remit.adapters.tools.support.tickets import Tickets
+from remit.adapters.tools.threads import ThreadedTools, Work
 from remit.core.canonical import Json
 from remit.core.errors import RemitError
-from remit.core.tools import ToolSpec
-from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.effects import CallContext
 from remit.ports.services import Clock
-
-THREADS = 8
-RESERVE = 0.95  # our own deadline comes a little before the caller's, so that the reason gets through
-
-
-class _Work(Protocol):
-    def __call__(self, args: Json, context: CallContext, deadline: Deadline, /) -> Json: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,63 +67,25 @@ def open_support(
     return SupportToolset(parts, settings.sender, clock, tuple(notices))
 
 
-class SupportToolset:
+class SupportToolset(ThreadedTools):
     """A `ToolHost` of the five support tools. Make it with `open_support`, and close it."""
 
     def __init__(self, parts: _Parts, sender: str, clock: Clock, notices: tuple[str, ...]) -> None:
         self.notices = notices
         self._parts = parts
         self._sender = sender
-        self._clock = clock
-        self._specs = support_specs(parts.data.tables)
-        self._executor = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="remit-support")
-        self._running: set[Deadline] = set()
-        self._closed = False
-        self._work: Mapping[str, _Work] = MappingProxyType(
-            {
-                "search_kb": self._search_kb,
-                "get_customer": self._get_customer,
-                "create_ticket": self._create_ticket,
-                "send_email": self._send_email,
-                "run_sql_query": self._run_sql_query,
-            }
-        )
-
-    @property
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """The five declarations."""
-        return self._specs
-
-    async def call(self, tool: str, args: Json, context: CallContext) -> Json:
-        """What `tool` returns for `args`, which fit its schema.
-
-        Raises: EffectFailed where nothing happened; anything else where nobody knows.
-        """
-        work = self._work.get(tool)
-        if work is None:
-            raise EffectFailed("tool.unknown", f"the support toolset has no tool {tool}")
-        if self._closed:
-            raise EffectFailed("tool.failed", "the support toolset is closed")
-        deadline = Deadline(self._clock, context.constraints.timeout_s * RESERVE)
-        self._running.add(deadline)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._executor, _in_time(work), args, context, deadline
-            )
-        except asyncio.CancelledError:
-            deadline.cancel()
-            raise
-        finally:
-            self._running.discard(deadline)
+        work: Mapping[str, Work] = {
+            "search_kb": self._search_kb,
+            "get_customer": self._get_customer,
+            "create_ticket": self._create_ticket,
+            "send_email": self._send_email,
+            "run_sql_query": self._run_sql_query,
+        }
+        super().__init__("support", work, support_specs(parts.data.tables), clock)
 
     async def close(self) -> None:
         """Interrupt what is running, wait for the threads, and let go of the stores."""
-        if self._closed:
-            return
-        self._closed = True
-        for deadline in tuple(self._running):
-            deadline.cancel()
-        await asyncio.to_thread(self._executor.shutdown)
+        await super().close()
         self._parts.tickets.close()
 
     def _search_kb(self, args: Json, context: CallContext, deadline: Deadline) -> Json:
@@ -160,13 +111,3 @@ class SupportToolset:
 
     def _run_sql_query(self, args: Json, context: CallContext, deadline: Deadline) -> Json:
         return run_query(self._parts.data, args["sql"], context.constraints, deadline)
-
-
-def _in_time(work: _Work) -> Callable[[Json, CallContext, Deadline], Json]:
-    """`work`, not even begun where its time has passed while it waited for a thread."""
-
-    def begin(args: Json, context: CallContext, deadline: Deadline) -> Json:
-        deadline.check()
-        return work(args, context, deadline)
-
-    return begin

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from remit.adapters.tools.support.deadline import Deadline
+from remit.adapters.tools.deadline import Deadline
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError

@@ -1,0 +1,58 @@
+"""Which adapter stands behind each kind of toolset: what declares its tools, and what opens them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from remit.adapters.tools.knowledge.specs import declare_knowledge
+from remit.core.errors import RemitError
+from remit.core.tools import Declared
+from remit.governance.remit import NamedToolset
+from remit.governance.toolsets import KnowledgeToolset, SupportToolset, Toolset
+from remit.ports.effects import ToolHost
+from remit.ports.services import Clock
+
+
+class OpenToolset(ToolHost, Protocol):
+    """A host of tools that holds something, and lets go of it."""
+
+    async def close(self) -> None:
+        """Let go of all that is held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a toolset is opened: `folder` of its governance file, `stores` that it may write to."""
+
+    folder: Path
+    stores: Path
+    environment: Mapping[str, str]
+    clock: Clock
+
+
+def declare(name: str, section: Toolset, folder: Path) -> Declared:
+    """The tools of a toolset of a governance file in `folder`. Opens nothing. Raises: RemitError."""
+    match section:
+        case KnowledgeToolset():
+            return declare_knowledge(name, section)
+        case SupportToolset():
+            raise RemitError("config.invalid", "the support toolset is built in")
+
+
+async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
+    """The tools of a toolset, ready to be called. Raises: RemitError `toolset.unavailable`."""
+    match named.section:
+        # what a kind needs is imported where there is one of it
+        case KnowledgeToolset() as section:
+            from remit.adapters.tools.knowledge.toolset import open_knowledge  # noqa: PLC0415
+
+            (spec,) = named.declared.specs
+            folder, store = place.folder / section.folder, place.stores / f"{named.name}.db"
+            return await asyncio.to_thread(open_knowledge, spec, folder, store, place.clock)
+        case SupportToolset():
+            raise RemitError("config.invalid", "the support toolset is built in")
