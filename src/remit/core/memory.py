@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -108,9 +108,9 @@ class Seen:
 
     __slots__ = ("classes", "is_exposed")
 
-    def __init__(self, *, is_exposed: bool = False) -> None:
-        """`is_exposed`: the task itself may be the words of strangers."""
-        self.classes: set[DataClass] = set()
+    def __init__(self, *, classes: Iterable[DataClass] = (), is_exposed: bool = False) -> None:
+        """`classes`: of what may stand in the task; `is_exposed`: it may be the words of strangers."""
+        self.classes: set[DataClass] = set(classes)
         self.is_exposed = is_exposed
 
     def add(self, label: ResultLabel) -> None:

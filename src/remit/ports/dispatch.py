@@ -16,7 +16,8 @@ from typing import Protocol, TypeAlias
 class Segment:
     """A stretch of a run, from its start or a pause to its end or the next pause.
 
-    `number` counts the run's segments from 1. No tenant can starve another; of one tenant the segment of the lower `urgency` is taken first (0 to 1,000), then the older one.
+    `number` counts the run's segments from 1. No tenant can starve another; of one tenant the segment of
+    the lower `urgency` is taken first (0 to 1,000); of these one that is not its run's first; then the older.
     """
 
     run_id: str

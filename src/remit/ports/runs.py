@@ -136,7 +136,8 @@ class RunCommits(Protocol):
     def hold_lease(self, lease_us: int, *, alone: bool = False) -> Future[bool]:
         """Have this worker count as alive for `lease_us` from now; `alone`: and no other.
 
-        False where it had been silent for longer than its lease, so that its runs may have been interrupted.
+        Whether it counted as alive until now. False where it is new, or was silent for longer than its lease, so
+        that its runs may have been interrupted.
         """
         ...
 
@@ -146,4 +147,8 @@ class RunCommits(Protocol):
 
     async def workers(self) -> Sequence[str]:
         """The workers that hold a lease."""
+        ...
+
+    async def now_us(self) -> int:
+        """The time that all workers on this journal have in common."""
         ...

@@ -19,7 +19,6 @@ from remit.core.runs import Ceiling, Run, RunEnd
 from remit.governance import records
 from remit.governance.gate import Gate, GateServices, GovernedRun
 from remit.governance.history import History, history_of
-from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.runs import RunEnding
 from remit.ports.services import AttemptEnded, RunStarted, RunStopped, Stream
@@ -28,13 +27,13 @@ from remit.runtime.context import Conversation
 from remit.runtime.endings import AttemptFailed
 from remit.runtime.health import Health
 from remit.runtime.loop import AgentLoop
+from remit.runtime.retries import Retries, Retry
 from remit.runtime.sessions import Session
 from remit.runtime.slots import Slots, left_s
 from remit.runtime.stops import POLL_S as STOP_POLL_S
 from remit.runtime.stops import Stops
 from remit.runtime.streaming import Streaming
 
-_BACKOFF_MAX_S = 60.0
 _ROUNDS_TO_LOOK, _LEASE_WAIT_S = 10, 0.2
 _CANCELLED = RunEnd(status="cancelled", code="run.cancelled", message="whoever started it cancelled it")
 _HANDED_OVER = RunEnd(status="suspended", code="run.handed_over", message="its process was asked to end")
@@ -52,11 +51,6 @@ class RunResult:
     usage: Usage
     cost_nano_usd: int
     duration_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Retry:
-    wait_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +73,7 @@ class Runner:
         self._gate = gate
         self._rules = rules
         self._health = Health(services.clock)
+        self._retries = Retries(rules.remit, self._health, services.clock)
         self._has_lease = services.has_lease
         self._stops = Stops(services.journal, services.clock)
         self._slots = Slots(services.journal, services.clock, rules.remit.max_concurrent_runs)
@@ -124,20 +119,26 @@ class Runner:
             raise
 
     async def resume(
-        self, run_id: str, stream: Stream | None = None, callers: tuple[Ceiling, ...] = ()
+        self,
+        run_id: str,
+        stream: Stream | None = None,
+        callers: tuple[Ceiling, ...] = (),
+        patience_s: float | None = None,
     ) -> RunResult:
         """Begin a run that no process attends, or go on with one where it stopped.
 
         What is on record is neither decided nor done again. `callers`: the runs above it, nearest first; a run that
-        another has started goes on under all of them alone.
+        another has started goes on under all of them alone. `patience_s`: how long it may wait for a slot, by default as
+        long as a run may last.
 
         Raises: RemitError `run.unknown`, `run.not_running`, `remit.changed`, `run.no_slot`, `journal.unavailable`.
         """
         run = await self._waiting(run_id, callers)
         # it has the time that it had left when it stopped, once it is begun; until then it waits for a slot
-        patience = self._clock.now_us() + int(self._rules.remit.run_timeout_s * 1_000_000)
+        wait_s = self._rules.remit.run_timeout_s if patience_s is None else patience_s
+        until_us = self._clock.now_us() + int(wait_s * 1_000_000)
         with self._attending(run_id):
-            end = await self._take_slot(replace(run, deadline_us=patience))
+            end = await self._take_slot(replace(run, deadline_us=until_us))
             if end is not None:
                 raise RemitError(end.code, end.message)
             try:
@@ -265,7 +266,7 @@ class Runner:
             rules=self._rules,
             attempt=1 if history is None else history.attempt,
             history=history,
-            seen=None if self._rules.remit.memory is None else Seen(is_exposed=run.is_strangers),
+            seen=await self._seen(run, task.callers),
             callers=task.callers,
         )
         attempts = 0
@@ -297,6 +298,13 @@ class Runner:
             duration_us=duration_us,
         )
 
+    async def _seen(self, run: Run, callers: tuple[Ceiling, ...]) -> Seen | None:
+        """What stands in the task: of a run that another has started, anything that those above have read."""
+        if self._rules.remit.memory is None:
+            return None
+        read = [name for above in callers for name in await self._journal.classes(above.run_id)]
+        return Seen(classes=read, is_exposed=run.is_strangers)
+
     async def _attempts(self, governed: GovernedRun, loop: AgentLoop) -> tuple[RunEnd, int]:
         """How the run ended, and after how many attempts."""
         run = governed.run
@@ -322,7 +330,7 @@ class Runner:
             message = f"the run broke with {type(error).__name__}"
             return RunEnd(status="failed", code="internal", message=message), governed.attempt
 
-    async def _attempt(self, governed: GovernedRun, loop: AgentLoop) -> RunEnd | _Retry:
+    async def _attempt(self, governed: GovernedRun, loop: AgentLoop) -> RunEnd | Retry:
         started_us, began_ns = self._clock.now_us(), self._clock.monotonic_ns()
         error, retry_in_s = "cancelled", None
         try:
@@ -330,8 +338,8 @@ class Runner:
             error = ended.code
             if not isinstance(ended, AttemptFailed):
                 return ended
-            decided = self._after(ended, governed, loop)
-            if isinstance(decided, _Retry):
+            decided = self._retries.after(ended, governed, loop)
+            if isinstance(decided, Retry):
                 retry_in_s = decided.wait_s
             return decided
         finally:
@@ -345,29 +353,6 @@ class Runner:
                     retry_in_s=retry_in_s,
                 )
             )
-
-    def _after(self, failed: AttemptFailed, governed: GovernedRun, loop: AgentLoop) -> RunEnd | _Retry:
-        """Another attempt, and when; or the run's end, where none is left, none is due, or none would be in time."""
-        remit, conversation = self._rules.remit, loop.conversation
-        if governed.attempt > remit.max_retries:
-            return RunEnd(status="failed", code=failed.code, message=failed.message)
-        if not self._health.take_retry(conversation.model):
-            message = f"{failed.message}; not retried, because too many calls are being retried"
-            return RunEnd(status="failed", code=failed.code, message=message)
-        following = _next_model(conversation, remit)
-        if following is not None and not loop.streaming.has_shown:
-            conversation.fail_over(following)
-            return _Retry(wait_s=0.0)
-        wait_s = max(self._backoff_s(governed.attempt), failed.retry_after_s or 0.0)
-        if wait_s >= left_s(governed.run, self._clock):
-            message = f"{failed.message}; the next attempt is due in {wait_s:.0f} s, after the run's deadline"
-            return RunEnd(status="failed", code=failed.code, message=message)
-        return _Retry(wait_s=wait_s)
-
-    def _backoff_s(self, attempt: int) -> float:
-        """1, 2, 4 ... s and up to a quarter more, so that runs that failed together do not return together."""
-        jitter = int.from_bytes(self._clock.entropy(2), "big") / 65_536 / 4
-        return min(2.0 ** (attempt - 1), _BACKOFF_MAX_S) * (1 + jitter)
 
     async def _end(self, run: Run, end: RunEnd) -> None:
         """Record how the run ended, if it has not ended and is this worker's."""
@@ -391,10 +376,3 @@ def _broken(code: str, message: str) -> RunEnd:
 
 def _unbegun(run: Run, end: RunEnd) -> RunResult:
     return RunResult(run=run, end=end, steps=0, attempts=0, usage=Usage(), cost_nano_usd=0, duration_us=0)
-
-
-def _next_model(conversation: Conversation, remit: Remit) -> str | None:
-    """The model to fail over to; None where there is no further one, or tools have been called already."""
-    models = (remit.model, *remit.fallback_models)
-    following = models.index(conversation.model) + 1
-    return models[following] if conversation.step == 0 and following < len(models) else None

@@ -28,6 +28,9 @@ START_S = 1.0
 
 TAKE_OVER_S = 5.0
 RETRY_S = 0.5
+SLOT_S = 1.0
+"""So long a run waits for a slot here: then it is another tenant's turn in its place."""
+
 FORGET_S = 3_600.0
 FORGET_AFTER_S = 7 * 86_400.0
 _AT_ONCE = 100
@@ -38,7 +41,7 @@ Told: TypeAlias = Callable[[RunResult], None]
 
 Notice: TypeAlias = Callable[[str], None]
 
-_NOT_OURS = frozenset({"run.not_running", "run.unknown"})
+_NOT_OURS = frozenset({"run.not_running", "run.unknown", "run.no_slot"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +152,7 @@ class Worker:
                 await parts.clock.sleep(min(idle_s, RETRY_S))
                 continue
             try:
-                parts.told(await parts.runner.resume(segment.run_id))
+                parts.told(await parts.runner.resume(segment.run_id, patience_s=SLOT_S))
                 return
             except RemitError as error:
                 if error.code in _NOT_OURS:

@@ -125,6 +125,17 @@ class DispatcherSuite:
         assert [one.run_id for one in worked.begun] == ["urgent", "first", "second", "late"]
         await dispatcher.close(1.0)
 
+    async def test_a_run_that_had_its_turn_before_comes_before_those_that_had_none(
+        self, queue: DispatcherPlace
+    ) -> None:
+        dispatcher, worked = await queue.open("w1"), Worked()
+        for name, number, urgency in (("new", 1, 500), ("again", 3, 500), ("urgent", 1, 499)):
+            await dispatcher.enqueue(segment(name, number, urgency=urgency))
+        await dispatcher.start(worked, slots=1)
+        await worked.until(lambda: len(worked.ended) == 3)
+        assert [one.run_id for one in worked.begun] == ["urgent", "again", "new"]
+        await dispatcher.close(1.0)
+
     async def test_a_tenant_s_flood_does_not_starve_another(self, queue: DispatcherPlace) -> None:
         dispatcher, worked = await queue.open("w1"), Worked()
         for index in range(30):

@@ -63,7 +63,7 @@ class JournalWorkersSuite:
         journal = place.open("one")
         for run_id in ("r", "created"):
             await journal.create_run(StartRun(run=run_of(run_id), audit=Z))
-        assert await journal.hold_lease(10 * SECOND)
+        assert not await journal.hold_lease(10 * SECOND)
         assert list(await other.workers()) == ["one"]
         await journal.begin_run("r", 1000, clock.now_us())
         await journal.admit(admission_of("r.1.t", clock, holds=(hold_of(100),), amount_nano_usd=60))
@@ -201,10 +201,28 @@ class JournalWorkersSuite:
         assert await _ready(journal, place) == []
         await journal.close()
 
+    async def test_who_was_silent_for_so_long_that_it_is_forgotten_has_lost_its_lease(
+        self, place: JournalPlace
+    ) -> None:
+        one, two = place.open("one"), place.open("two")
+        await one.hold_lease(10 * SECOND)
+        place.clock.advance(10 * 86_400)
+        await two.interrupt_runs(place.clock.now_us())
+        assert not await one.hold_lease(10 * SECOND)
+        for journal in (one, two):
+            await journal.close()
+
+    async def test_all_workers_have_one_time(self, place: JournalPlace) -> None:
+        one, two = place.open("one"), place.open("two")
+        times = [await journal.now_us() for journal in (one, two, one, two)]
+        assert times == sorted(times)
+        for journal in (one, two):
+            await journal.close()
+
     async def test_who_is_alone_ends_the_leases_of_all_others(self, place: JournalPlace) -> None:
         one, two = place.open("one"), place.open("two")
-        assert await one.hold_lease(10 * SECOND)
-        assert await two.hold_lease(10 * SECOND, alone=True)
+        await one.hold_lease(10 * SECOND)
+        await two.hold_lease(10 * SECOND, alone=True)
         assert list(await two.workers()) == ["two"]
         assert not await one.hold_lease(10 * SECOND)
         assert list(await two.workers()) == ["one", "two"]

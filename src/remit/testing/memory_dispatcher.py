@@ -43,7 +43,7 @@ class MemoryQueue:
         self.turn += 1
         entry = min(
             (entry for entry in due if entry.segment.tenant == tenant),
-            key=lambda entry: (entry.segment.urgency, entry.order),
+            key=lambda entry: (entry.segment.urgency, entry.segment.number == 1, entry.order),
         )
         entry.worker = worker
         return entry

@@ -161,6 +161,9 @@ class MemoryRuns(MemoryApprovals):
     async def workers(self) -> Sequence[str]:
         return self._live()
 
+    async def now_us(self) -> int:
+        return self._clock.now_us()
+
     def hold_lease(self, lease_us: int, *, alone: bool = False) -> Future[bool]:
         def operation() -> bool:
             now_us = self._clock.now_us()
@@ -168,6 +171,6 @@ class MemoryRuns(MemoryApprovals):
             if alone:
                 self.store.leases = dict.fromkeys(self.store.leases, 0)
             self.store.leases[self._worker] = now_us + lease_us
-            return until_us is None or until_us > now_us
+            return until_us is not None and until_us > now_us
 
         return self._submit(operation)

@@ -29,8 +29,8 @@ from remit.governance.gate import GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.journal import Journal
-from remit.ports.services import Receipt, Telemetry, ThresholdCrossed
-from remit.runtime.clock import SystemClock
+from remit.ports.services import Clock, Receipt, Telemetry, ThresholdCrossed
+from remit.runtime.clock import SharedClock, SystemClock
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment, make_home
 from remit.wiring.family import Family, FamilyParts
@@ -87,6 +87,7 @@ class OpenAgent:
     notices: tuple[str, ...]
     interrupted: tuple[str, ...]
     worker: str
+    clock: Clock
     model_server: RunningServer | None
 
 
@@ -100,7 +101,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
     remit = load_remit(options.config, options.changes)
     for one in remit.family():
         _check_models(deployment, options, one)
-    clock = SystemClock()
+    clock = SharedClock()
     async with AsyncExitStack() as stack:
         # first the lock: who has to leave should hear it before anything slow is begun
         make_home(deployment.home)
@@ -150,6 +151,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             notices=family.notices,
             interrupted=working.interrupted,
             worker=working.worker,
+            clock=clock,
             model_server=server,
         )
 

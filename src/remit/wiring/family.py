@@ -19,7 +19,6 @@ from remit.governance.rules import Rules
 from remit.ports.counting import TokenCounter
 from remit.ports.effects import Model, ToolHost
 from remit.ports.memory import Memory
-from remit.runtime.clock import SystemClock
 from remit.runtime.delegation import Delegate, Delegation
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
@@ -136,7 +135,7 @@ class Family:
             mail=deployment.environment.get("REMIT_SMTP_URL", MAILDIR),
             sender=deployment.environment.get("REMIT_MAIL_SENDER", "support@example.com"),
         )
-        toolset = open_support(settings, SystemClock(), environment=deployment.environment)
+        toolset = open_support(settings, self._parts.services.clock, environment=deployment.environment)
         self._parts.stack.push_async_callback(toolset.close)
         self._support[kb, data] = toolset
         return toolset

@@ -11,13 +11,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 from remit.adapters.journal.sqlite import SqliteJournal
 from remit.core.errors import RemitError
 from remit.ports.journal import Journal
 from remit.ports.services import Clock
-from remit.runtime.clock import SystemClock
+from remit.runtime.clock import SharedClock, SystemClock
 from remit.wiring.deployment import Deployment, open_reader, postgres_options
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ Notice: TypeAlias = Callable[[str], None]
 LEASE_US = 6_000_000
 RENEW_EVERY_S = 1.5
 MARGIN_US = 1_000_000
+ROUNDS_TO_AGREE = 20
 FOR_GOOD_US = 2**62
 """The lease of who is alone: the lock of its home ends with its process."""
 
@@ -68,15 +70,20 @@ async def open_writer(deployment: Deployment) -> AsyncIterator[Journal]:
 
 @asynccontextmanager
 async def working_journal(
-    deployment: Deployment, clock: Clock, notice: Notice
+    deployment: Deployment, clock: SharedClock, notice: Notice
 ) -> AsyncIterator[WorkingJournal]:
-    """The journal of a worker, under a lease that `renewing` prolongs. Raises as `open_journal` does."""
+    """The journal of a worker, under a lease and a clock that `renewing` prolongs and sets.
+
+    Raises as `open_journal` does.
+    """
     worker = f"{socket.gethostname()}:{os.getpid()}:{clock.entropy(4).hex()}"
     is_alone = deployment.postgres is None
     journal = open_journal(deployment, clock, worker)
     try:
         lease = Lease(clock, for_good=is_alone)
         await journal.hold_lease(FOR_GOOD_US if is_alone else LEASE_US, alone=is_alone)
+        if not is_alone:
+            await _agree(journal, clock)
         interrupted = await journal.interrupt_runs(clock.now_us())
         try:
             yield WorkingJournal(journal=journal, worker=worker, lease=lease, interrupted=interrupted)
@@ -107,15 +114,19 @@ class Lease:
         self._until_ns = until_ns
 
 
-async def renewing(working: WorkingJournal, clock: Clock, lost: Callable[[], None], notice: Notice) -> None:
+async def renewing(
+    working: WorkingJournal, clock: SharedClock, lost: Callable[[], None], notice: Notice
+) -> None:
     """Stay alive to the other workers, and let the runs of the dead go on, until this is cancelled.
 
     `lost`: told where this worker was silent for longer than its lease, so that its runs may be another's.
     """
     journal, lease = working.journal, working.lease
-    while True:
+    for rounds in count(1):
         ends_ns = lease.ends_ns()
         try:
+            if rounds % ROUNDS_TO_AGREE == 0:
+                await _agree(journal, clock)
             held = await journal.hold_lease(LEASE_US)
             lease.renewed(ends_ns)
             if held:
@@ -126,6 +137,11 @@ async def renewing(working: WorkingJournal, clock: Clock, lost: Callable[[], Non
         except RemitError as error:
             notice(f"the lease could not be renewed: {error}")
         await clock.sleep(RENEW_EVERY_S)
+
+
+async def _agree(journal: Journal, clock: SharedClock) -> None:
+    asked_ns = clock.monotonic_ns()
+    clock.agree(await journal.now_us(), asked_ns)
 
 
 async def _let_go(journal: Journal, notice: Notice) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from remit.adapters.hooks.server import HookOptions, HookServer, hook_server
 from remit.core.errors import RemitError
 from remit.ports.dispatch import Dispatcher
-from remit.runtime.clock import SystemClock
 from remit.runtime.hooks import Hooks, hook_secrets
 from remit.runtime.starter import Starter
 from remit.runtime.worker import Notice, Told, Worker, WorkerParts
@@ -51,10 +50,10 @@ async def open_worker(
                 remit=agent.remit,
                 journal=agent.journal,
                 dispatcher=dispatcher,
-                clock=SystemClock(),
+                clock=agent.clock,
                 told=told,
                 notice=notice,
-                starter=Starter(agent.journal, agent.remit, SystemClock(), starters.tenant),
+                starter=Starter(agent.journal, agent.remit, agent.clock, starters.tenant),
             )
             worker = Worker(parts)
 
@@ -86,7 +85,7 @@ async def _hooks(
         message = f"{remit.agent} has no webhooks to listen for"
         raise RemitError("usage.invalid", message, remedy="write `webhooks:` into its governance file")
     secrets = hook_secrets(remit, deployment.environment)
-    hooks = Hooks(agent.journal, remit, SystemClock(), starters.tenant, secrets)
+    hooks = Hooks(agent.journal, remit, agent.clock, starters.tenant, secrets)
     async with hook_server(hooks.deliver, HookOptions(host=host.strip("[]"), port=int(port))) as server:
         yield server
 
@@ -102,4 +101,4 @@ async def _open_dispatcher(deployment: Deployment, agent: OpenAgent) -> Dispatch
     url = deployment.postgres or f"sqlite:///{(deployment.home / QUEUE_FILE).absolute()}"
     # a run goes on under the remit it began under, so each remit has a queue of its own
     queue = f"remit-{agent.remit.digest[:16]}"
-    return await DbosDispatcher.open(DbosOptions(url=url, worker=agent.worker, queue=queue), SystemClock())
+    return await DbosDispatcher.open(DbosOptions(url=url, worker=agent.worker, queue=queue), agent.clock)

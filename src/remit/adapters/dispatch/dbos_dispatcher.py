@@ -101,7 +101,7 @@ class DbosDispatcher:
             "queue_name": self._options.queue,
             "workflow_id": f"{segment.run_id}:{segment.number}",  # a second one with this id is the first
             "queue_partition_key": segment.tenant,
-            "priority": segment.urgency + 1,
+            "priority": 2 * segment.urgency + (2 if segment.number == 1 else 1),
             "app_version": VERSION,
         }
         if delay_s > 0:

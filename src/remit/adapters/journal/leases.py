@@ -38,12 +38,12 @@ _PAUSE_US = 1_000_000
 
 
 def hold_lease(connection: Sql, worker: str, now_us: int, lease_us: int, alone: bool) -> bool:
-    """Let `worker` count as alive for `lease_us`; False where it had a lease that ended before it was renewed."""
+    """Let `worker` count as alive for `lease_us`; whether it has been without a break until now."""
     row = connection.execute("SELECT lease_until FROM worker WHERE id = ?", (worker,)).fetchone()
     connection.execute(_HOLD_LEASE, (worker, now_us + lease_us))
     if alone:
         connection.execute(_END_OTHER_LEASES, (worker,))
-    return row is None or row[0] > now_us
+    return row is not None and row[0] > now_us
 
 
 def workers(connection: Sql, now_us: int) -> Sequence[str]:

@@ -188,6 +188,9 @@ class SqlJournal(SqlReads):
     async def workers(self) -> Sequence[str]:
         return await self._read(lambda sql: leases.workers(sql, self._now_us(sql)))
 
+    async def now_us(self) -> int:
+        return await self._read(self._now_us)
+
     def expire_holds(self, at_us: int) -> Future[Settled]:
         return self._submit(each, lambda sql: Settled(alerts=runs.presume(sql, at_us)))
 
