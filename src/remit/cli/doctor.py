@@ -14,10 +14,13 @@ from typing import Literal
 
 import click
 
+from remit.cli.asynchronous import run_async
 from remit.cli.output import clean, json_option, paint, print_json
 from remit.core.errors import Exit, RemitError
 from remit.runtime.clock import SystemClock
 from remit.wiring.deployment import Deployment
+from remit.wiring.memories import MEMORY_URL, held
+from remit.wiring.outbox import has_webhook
 from remit.wiring.probes import as_worker, commits_a_second, database_state, journal_state
 from remit.wiring.quota import MeasuredQuota, read_quotas
 from remit.wiring.remits import load_remit
@@ -143,6 +146,28 @@ def _worker(deployment: Deployment) -> Finding:
         return Finding(name="worker", status="fail", detail=str(error), remedy=remedy)
 
 
+def _memory(deployment: Deployment) -> Finding:
+    try:
+        entries = run_async(held(deployment))
+    except RemitError as error:
+        remedy = f"start the store, or mend {MEMORY_URL}"
+        return Finding(name="memory", status="fail", detail=f"{error.message}: {error.cause}", remedy=remedy)
+    if entries is None:
+        return Finding(name="memory", status="ok", detail="nothing is remembered yet")
+    return Finding(name="memory", status="ok", detail=f"{entries:,} messages and notes are kept")
+
+
+def _webhook(deployment: Deployment) -> Finding:
+    try:
+        is_set = has_webhook(deployment)
+    except RemitError as error:
+        return Finding(name="webhook", status="fail", detail=error.message, remedy=error.remedy)
+    detail = (
+        "alerts and approvals are posted" if is_set else "none: alerts and approvals are shown here alone"
+    )
+    return Finding(name="webhook", status="ok", detail=detail)
+
+
 def _model(deployment: Deployment) -> Finding:
     if deployment.has_model_key:
         return Finding(name="model key", status="ok", detail="a key of a provider is set")
@@ -209,6 +234,8 @@ _CHECKS: tuple[Callable[[Deployment], Finding], ...] = (
     _disk,
     _journal,
     _worker,
+    _memory,
+    _webhook,
     _model,
     _telemetry,
 )

@@ -63,6 +63,12 @@ async def open_kept(deployment: Deployment) -> AsyncIterator[Memory | None]:
         await memory.close()
 
 
+async def held(deployment: Deployment) -> int | None:
+    """How many entries the store holds; None where there is none yet. Raises: RemitError `memory.unavailable`."""
+    async with open_kept(deployment) as memory:
+        return None if memory is None else sum(info.entries for info in await memory.lists(0))
+
+
 async def erase(deployment: Deployment, erasure: Erasure, clock: Clock) -> int:
     """Erase it, once that is on record; how many entries there were.
 

@@ -56,6 +56,11 @@ async def send_due(deployment: Deployment) -> list[Receipt]:
         return await deliverer.deliver_due()
 
 
+def has_webhook(deployment: Deployment) -> bool:
+    """Whether there is somewhere to send to. Raises: RemitError `usage.invalid` where what is set is no good."""
+    return options_of(deployment.environment) is not None
+
+
 @asynccontextmanager
 async def _deliverer(
     options: WebhookOptions, journal: Journal, clock: Clock, told: Told

@@ -61,6 +61,24 @@ def test_tools_and_findings_are_arrays(remit: Any) -> None:
     assert {"python", "sqlite", "disk", "journal"} <= {finding["name"] for finding in findings}
 
 
+@pytest.mark.parametrize(
+    ("variables", "failed"),
+    [
+        ({"REMIT_MEMORY_URL": "redis://127.0.0.1:1/0"}, "memory"),
+        ({"REMIT_WEBHOOK_URL": "http://example.com/"}, "webhook"),
+        ({"REMIT_WEBHOOK_URL": "https://example.com/"}, "webhook"),
+    ],
+)
+def test_doctor_finds_a_store_that_is_away_and_a_webhook_that_is_none(
+    remit: Any, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], failed: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = remit("doctor", "--json")
+    assert done.exit == 1
+    assert [one["name"] for one in json.loads(done.stdout) if one["status"] == "fail"] == [failed]
+
+
 @pytest.mark.parametrize("command", ["trace", "runs show", "trace nothing", "runs show nothing"])
 def test_a_run_that_is_not_there_is_said_so(command: str, remit: Any) -> None:
     done = remit(*command.split(), "--json")
