@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from remit.adapters.tools.knowledge.specs import declare_knowledge
+from remit.adapters.tools.sql.specs import declare_sql
 from remit.core.errors import RemitError
 from remit.core.tools import Declared
 from remit.governance.remit import NamedToolset
-from remit.governance.toolsets import KnowledgeToolset, SupportToolset, Toolset
+from remit.governance.toolsets import KnowledgeToolset, SqlToolset, SupportToolset, Toolset
 from remit.ports.effects import ToolHost
 from remit.ports.services import Clock
 
@@ -35,11 +37,23 @@ class Place:
     clock: Clock
 
 
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """While something of an extra is imported. Raises: RemitError `toolset.unavailable` where it is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        message = f"a toolset needs {error.name}, which is not installed"
+        raise RemitError("toolset.unavailable", message, remedy=f"install remit[{name}]") from error
+
+
 def declare(name: str, section: Toolset, folder: Path) -> Declared:
     """The tools of a toolset of a governance file in `folder`. Opens nothing. Raises: RemitError."""
     match section:
         case KnowledgeToolset():
             return declare_knowledge(name, section)
+        case SqlToolset():
+            return declare_sql(name, section)
         case SupportToolset():
             raise RemitError("config.invalid", "the support toolset is built in")
 
@@ -54,5 +68,10 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
             (spec,) = named.declared.specs
             folder, store = place.folder / section.folder, place.stores / f"{named.name}.db"
             return await asyncio.to_thread(open_knowledge, spec, folder, store, place.clock)
+        case SqlToolset() as section:
+            with _extra("sql"):
+                from remit.adapters.tools.sql.toolset import open_sql  # noqa: PLC0415
+            specs, given = named.declared.specs, place.environment
+            return await asyncio.to_thread(open_sql, section, specs, place.folder, given, place.clock)
         case SupportToolset():
             raise RemitError("config.invalid", "the support toolset is built in")

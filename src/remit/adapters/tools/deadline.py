@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
+from collections.abc import Callable
 
 from remit.ports.effects import EffectFailed
 from remit.ports.services import Clock
@@ -12,17 +12,17 @@ from remit.ports.services import Clock
 class Deadline:
     """Shared by the event loop, which may cancel, and one worker thread, which asks.
 
-    Cancelling also interrupts the SQLite connection that the thread has attached.
+    Cancelling also interrupts what the thread is waiting for, if it has said how.
     """
 
-    __slots__ = ("_cancelled", "_clock", "_connection", "_end_ns", "_lock")
+    __slots__ = ("_cancelled", "_clock", "_end_ns", "_interrupt", "_lock")
 
     def __init__(self, clock: Clock, timeout_s: float) -> None:
         self._clock = clock
         self._end_ns = clock.monotonic_ns() + int(timeout_s * 1e9)
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._interrupt: Callable[[], None] | None = None
 
     @property
     def passed(self) -> bool:
@@ -41,14 +41,14 @@ class Deadline:
         if self.passed:
             raise EffectFailed("tool.timeout", "the tool ran out of time", retryable=True)
 
-    def attach(self, connection: sqlite3.Connection | None) -> None:
-        """Name the connection that a cancellation interrupts; None before it is closed."""
+    def attach(self, interrupt: Callable[[], None] | None) -> None:
+        """Say how a cancellation interrupts the work, at once and from any thread; None once there is nothing to interrupt."""
         with self._lock:
-            self._connection = connection
+            self._interrupt = interrupt
 
     def cancel(self) -> None:
         """Bring the deadline forward to now, from any thread."""
         self._cancelled.set()
         with self._lock:
-            if self._connection is not None:
-                self._connection.interrupt()
+            if self._interrupt is not None:
+                self._interrupt()

@@ -13,14 +13,23 @@ from pydantic_core import PydanticCustomError
 
 from remit.governance.toolsets.knowledge import KnowledgeToolset
 from remit.governance.toolsets.override import ToolOverride
+from remit.governance.toolsets.sql import SqlToolset
 from remit.governance.toolsets.support import SupportToolset
 
-__all__ = ["SUPPORT", "KnowledgeToolset", "SupportToolset", "ToolOverride", "Toolset", "Toolsets"]
+__all__ = [
+    "SUPPORT",
+    "KnowledgeToolset",
+    "SqlToolset",
+    "SupportToolset",
+    "ToolOverride",
+    "Toolset",
+    "Toolsets",
+]
 
 SUPPORT = "support"
 
 ToolsetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-Toolset: TypeAlias = Annotated[KnowledgeToolset | SupportToolset, Discriminator("kind")]
+Toolset: TypeAlias = Annotated[KnowledgeToolset | SqlToolset | SupportToolset, Discriminator("kind")]
 
 
 def _with_kind(value: object) -> object:

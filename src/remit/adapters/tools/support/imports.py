@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from remit.adapters.tools.support.tables import Column, ColumnType, Table
+from remit.adapters.tools.sql.tables import Column, ColumnType, Table
 from remit.core.errors import RemitError
 from remit.core.labels import DataClass
 
@@ -30,7 +30,7 @@ META = "remit_import"
 CELL_CHARS_MAX = 4000
 _NAME = "[a-z][a-z0-9_]{0,40}"
 _FORMAT = "1"  # part of the digest: a new layout of the file means a new import
-_AFFINITY: dict[ColumnType, str] = {
+_AFFINITY: dict[ColumnType | None, str] = {
     "text": "TEXT",
     "date": "TEXT",
     "integer": "INTEGER",

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from remit.adapters.tools.support.tables import CUSTOMERS, Table, describe, field_classes, find_table
+from remit.adapters.tools.sql.tables import (
+    CUSTOMERS,
+    SQL_CHARS_MAX,
+    Table,
+    describe,
+    field_classes,
+    find_table,
+)
 from remit.core.labels import DataClass
 from remit.core.tools import ToolSpec
 
@@ -17,7 +24,6 @@ RECIPIENT = (
     "([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?){1,6}$"
 )
 SUBJECT = "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]*$"
-SQL_CHARS_MAX = 4000
 FINANCIAL_FIELDS: Final[Mapping[str, DataClass]] = MappingProxyType(
     {"card_last4": "financial", "balance_usd": "financial", "iban": "financial"}
 )

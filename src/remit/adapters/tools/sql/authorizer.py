@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import Final
 
-from remit.adapters.tools.support.specs import SQL_CHARS_MAX
-from remit.adapters.tools.support.tables import Column, Table
+from remit.adapters.tools.sql.tables import FREE_CHARS_MAX, SQL_CHARS_MAX, Column, Table
 from remit.core.labels import DATA_CLASSES, DataClass
 from remit.ports.effects import EffectFailed
 
@@ -34,7 +33,7 @@ LENGTH_MAX = 32_768
 # Bounds on what compiling and running may cost; LENGTH also bounds every text, blob and row.
 LIMITS: Final = (
     (sqlite3.SQLITE_LIMIT_LENGTH, LENGTH_MAX),
-    (sqlite3.SQLITE_LIMIT_SQL_LENGTH, SQL_CHARS_MAX * 4),
+    (sqlite3.SQLITE_LIMIT_SQL_LENGTH, FREE_CHARS_MAX * 4),
     (sqlite3.SQLITE_LIMIT_COLUMN, 100),
     (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 100),
     (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 20),
@@ -42,7 +41,6 @@ LIMITS: Final = (
     (sqlite3.SQLITE_LIMIT_FUNCTION_ARG, 16),
     (sqlite3.SQLITE_LIMIT_ATTACHED, 0),
     (sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 200),
-    (sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 0),
     (sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0),
     (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),
 )

@@ -13,6 +13,11 @@ from remit.core.labels import DATA_CLASSES, DataClass
 
 ColumnType: TypeAlias = Literal["text", "integer", "decimal", "date"]
 
+SQL_CHARS_MAX = 4_000
+"""Of a statement that a model wrote for the embedded data."""
+FREE_CHARS_MAX = 20_000
+"""Of one that it wrote for a database."""
+
 CUSTOMERS = "customers"
 """The table that `get_customer` reads."""
 
@@ -22,19 +27,19 @@ class Column:
     """One column. Its class is of the values; `public` means that no class restricts them."""
 
     name: str
-    type: ColumnType
+    type: ColumnType | None
     data_class: DataClass
     description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One table, the CSV file it comes from, and the column that identifies a row."""
+    """One table. Where it is imported: the CSV file that it comes from, and the column that identifies a row."""
 
     name: str
-    file: str
-    primary_key: str
     columns: tuple[Column, ...]
+    file: str = ""
+    primary_key: str = ""
     description: str = ""
 
     def permitted(self, denied: frozenset[DataClass]) -> tuple[Column, ...]:
@@ -70,4 +75,5 @@ def describe(tables: Iterable[Table]) -> str:
 
 def _describe_column(column: Column) -> str:
     mark = "" if column.data_class == "public" else f" [{column.data_class}]"
-    return f"{column.name} {column.type}{mark}"
+    kind = f" {column.type}" if column.type else ""
+    return f"{column.name}{kind}{mark}"

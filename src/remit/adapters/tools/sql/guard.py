@@ -1,0 +1,256 @@
+"""What a model's SELECT becomes before a database sees it: its own syntax tree, over nothing but what is permitted.
+
+The text that a model wrote is never run. It is parsed; what is not plainly reading is refused; each table becomes a
+sub-query of its permitted columns; and what is run is written from that tree. So a column that is denied is not there,
+by whatever way it is asked for, and two parsers that disagree cannot be played against each other. That holds beside
+the grants of the role, which remain the boundary.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import sqlglot
+from sqlglot import errors, exp
+
+from remit.adapters.tools.sql.tables import FREE_CHARS_MAX
+from remit.core.labels import DATA_CLASSES, DataClass
+from remit.ports.effects import EffectFailed
+
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings repeat what a model wrote
+
+NODES_MAX = 10_000
+_FUNCTION_NAMES = (
+    # what sqlglot counts as functions, and is none, has a name here as well
+    "and or xor case if exists cast try_cast not in "
+    "abs array_agg avg bool_and bool_or ceil ceiling char_length coalesce concat concat_ws corr count count_if covar_pop "
+    "covar_samp cume_dist current_date current_time current_timestamp date date_part date_trunc day decode dense_rank "
+    "exp extract first_value floor greatest grouping initcap lag last_value lead least left length like ln log logical_and "
+    "logical_or lower lpad ltrim max md5 min mod month nth_value ntile nullif percent_rank percentile_cont "
+    "percentile_disc position pow power quarter rank regexp_count replace reverse right round row_number rpad rtrim sign "
+    "split_part sqrt starts_with stddev stddev_pop stddev_samp str_position string_agg group_concat substr substring sum "
+    "time_to_str timestamp_trunc to_char to_date to_number trim trunc upper var_pop var_samp variance variance_pop week "
+    "width_bucket within_group year ascii btrim chr cbrt degrees radians pi current_user_name age make_date justify_days "
+    "str_to_date str_to_time timestamp to_timestamp unix_to_time cast_to_str_type date_add date_sub date_diff "
+    "timestamp_diff current_localtime localtime localtimestamp"
+)
+FUNCTIONS = frozenset(_FUNCTION_NAMES.split()) - {"current_user_name"}
+_READING = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
+_FORBIDDEN = (
+    exp.DML,
+    exp.DDL,
+    exp.Command,
+    exp.Into,
+    exp.Lock,
+    exp.Drop,
+    exp.Alter,
+    exp.Set,
+    exp.Use,
+    exp.Pragma,
+    exp.Transaction,
+    exp.Commit,
+    exp.Rollback,
+    exp.Copy,
+    exp.Attach,
+    exp.Detach,
+    exp.Kill,
+    exp.LoadData,
+    exp.Describe,
+    exp.Analyze,
+    exp.Parameter,
+    exp.Placeholder,
+    exp.SessionParameter,
+    exp.UserDefinedFunction,
+    exp.Operator,
+    exp.Unnest,
+    exp.Lateral,
+    exp.TableSample,
+    exp.Pivot,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """What is run: `sql`, and the classes of all that it can read."""
+
+    sql: str
+    classes: tuple[DataClass, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """`tables`: the columns and their classes, by `table` or `schema.table`. `masks`: denied columns read null."""
+
+    tables: Mapping[str, Mapping[str, DataClass]]
+    dialect: str = "postgres"
+    masks: bool = False
+
+    def check(self, sql: str, denied: frozenset[DataClass]) -> Guarded:
+        """What may be run for `sql`. Raises: EffectFailed `args.invalid`, `data.denied`."""
+        try:
+            tree = _parse(sql, self.dialect)
+            rewriting = _Rewriting(self, denied, _Named.by(tree))
+            rewriting.visit(tree, frozenset())
+            text = rewriting.replaced(tree).sql(
+                dialect=self.dialect, comments=False, unsupported_level=errors.ErrorLevel.RAISE
+            )
+        except (errors.SqlglotError, RecursionError, ValueError) as error:
+            clear = isinstance(error, errors.ParseError | errors.UnsupportedError)
+            told = str(error).splitlines()[0][:200] if clear else "it is nested too deeply"
+            raise EffectFailed("args.invalid", f"the SQL cannot be read: {_plain(told)}") from None
+        return Guarded(sql=text, classes=rewriting.classes)
+
+
+def _parse(sql: str, dialect: str) -> exp.Expr:
+    lines = sql.lstrip().splitlines()
+    while lines and lines[0].startswith("#"):  # how some tools write a comment, and no operator of any query
+        lines.pop(0)
+    text = "\n".join(lines)
+    if len(text) > FREE_CHARS_MAX or "\0" in text or any("\ud800" <= one <= "\udfff" for one in text):
+        raise EffectFailed(
+            "args.invalid", f"the SQL must be plain text of at most {FREE_CHARS_MAX} characters"
+        )
+    trees = [tree for tree in sqlglot.parse(text, dialect=dialect) if tree is not None]
+    if len(trees) != 1:
+        raise EffectFailed("args.invalid", "exactly one statement is permitted")
+    (tree,) = trees
+    if not isinstance(tree, _READING):
+        raise EffectFailed(
+            "args.invalid", "only one statement that begins with SELECT, WITH or VALUES is permitted"
+        )
+    for count, node in enumerate(tree.walk()):
+        if count > NODES_MAX:
+            raise EffectFailed("args.invalid", "the statement is too large: ask for less")
+        _check_node(node)
+    return tree
+
+
+def _plain(text: str) -> str:
+    return "".join(one for one in text if one.isprintable())
+
+
+def _check_node(node: exp.Expr) -> None:
+    if isinstance(node, _FORBIDDEN):
+        raise EffectFailed("args.invalid", f"{node.key.upper()} is not permitted: one SELECT over the tables")
+    if isinstance(node, exp.Func):
+        name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+        if name not in FUNCTIONS:
+            raise EffectFailed("args.invalid", f"the function {name[:60]} is not permitted")
+        if isinstance(node.parent, exp.Dot):
+            raise EffectFailed("args.invalid", "a function is named without a schema")
+    if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.USERDEFINED:
+        raise EffectFailed("args.invalid", "only the types that every database has are permitted")
+
+
+class _Named(NamedTuple):
+    """Of a statement: all that it names, what it names as a column, and whether it may read all columns of a table."""
+
+    anything: frozenset[str]
+    columns: frozenset[str]
+    whole: bool
+
+    @classmethod
+    def by(cls, tree: exp.Expr) -> _Named:
+        columns = frozenset(one.name.casefold() for one in tree.find_all(exp.Column))
+        rows = {one.alias_or_name.casefold() for one in tree.find_all(exp.Table, exp.Subquery, exp.CTE)}
+        natural = any(join.args.get("method") for join in tree.find_all(exp.Join))
+        return cls(
+            anything=frozenset(one.name.casefold() for one in tree.find_all(exp.Identifier)),
+            columns=columns,
+            # the name of a table, used as a column, is its row
+            whole=natural or tree.find(exp.Star) is not None or not rows.isdisjoint(columns),
+        )
+
+
+class _Rewriting:
+    """Puts a sub-query of the permitted columns in the place of each table."""
+
+    def __init__(self, guard: Guard, denied: frozenset[DataClass], named: _Named) -> None:
+        self._guard = guard
+        self._denied = denied
+        self._named = named
+        self._read: set[DataClass] = set()
+        self._tables = {name.rpartition(".")[2]: name for name in guard.tables}
+        self._places: list[tuple[exp.Table, exp.Subquery]] = []
+
+    @property
+    def classes(self) -> tuple[DataClass, ...]:
+        return tuple(name for name in DATA_CLASSES if name in self._read and name != "public")
+
+    def replaced(self, tree: exp.Expr) -> exp.Expr:
+        """`tree`, with the sub-queries in their places."""
+        for table, subquery in self._places:
+            table.replace(subquery)
+        return tree
+
+    def visit(self, node: exp.Expr, visible: frozenset[str]) -> None:
+        """Look at every table below `node`; `visible`: the WITH clauses that stand for tables here."""
+        clause = node.args.get("with_") or node.args.get("with")
+        if isinstance(clause, exp.With):
+            names = [_name_of(one.args["alias"].this) for one in clause.expressions]
+            if clause.args.get("recursive"):
+                visible |= set(names)
+            for name, one in zip(names, clause.expressions, strict=True):
+                self.visit(one.this, visible)
+                visible |= {name}
+        if isinstance(node, exp.Table):
+            self._table(node, visible)
+        for child in node.iter_expressions():
+            if child is not clause:
+                self.visit(child, visible)
+
+    def _table(self, table: exp.Table, visible: frozenset[str]) -> None:
+        if not isinstance(table.this, exp.Identifier) or table.args.get("catalog"):
+            raise EffectFailed("args.invalid", "only tables can be read")
+        name, schema = _name_of(table.this), table.args.get("db")
+        if schema is None and name in visible:
+            return
+        full = self._tables.get(name)
+        if full is None or (schema is not None and f"{_name_of(schema)}.{name}" != full):
+            known = ", ".join(self._guard.tables) or "none"
+            raise EffectFailed("args.invalid", f"there is no table {name[:60]}; there are: {known}")
+        columns = self._guard.tables[full]
+        self._places.append((table, self._subquery(table, full, columns)))
+
+    def _subquery(self, table: exp.Table, full: str, columns: Mapping[str, DataClass]) -> exp.Subquery:
+        shown: list[exp.Expr] = []
+        for column, data_class in columns.items():
+            is_named = self._named.whole or column in self._named.anything
+            if data_class not in self._denied:
+                shown.append(exp.column(column, quoted=True))
+                if is_named:
+                    self._read.add(data_class)
+            elif self._guard.masks:
+                shown.append(exp.alias_(exp.Null(), column, quoted=True))
+            elif column in self._named.columns and not self._is_permitted_elsewhere(column):
+                raise self._refusal(full, column, columns)
+        if not shown:
+            raise EffectFailed("data.denied", f"every column of {full} is of a class that is not permitted")
+        source = exp.to_table(full, dialect=self._guard.dialect)
+        for part in (source.this, source.args.get("db")):
+            if part is not None:
+                part.set("quoted", True)
+        alias = table.args.get("alias") or exp.TableAlias(
+            this=exp.to_identifier(_name_of(table.this), quoted=True)
+        )
+        return exp.Subquery(this=exp.select(*shown).from_(source), alias=alias)
+
+    def _is_permitted_elsewhere(self, column: str) -> bool:
+        """Another table has a column of that name that may be read: the database finds out which is meant."""
+        return any(
+            columns.get(column, next(iter(self._denied), "public")) not in self._denied
+            for columns in self._guard.tables.values()
+        )
+
+    def _refusal(self, full: str, column: str, columns: Mapping[str, DataClass]) -> EffectFailed:
+        permitted = ", ".join(name for name, kind in columns.items() if kind not in self._denied) or "none"
+        message = f"{full}.{column} is {columns[column]}: not permitted for this agent"
+        return EffectFailed("data.denied", f"{message} (permitted columns of {full}: {permitted})")
+
+
+def _name_of(identifier: exp.Expr) -> str:
+    """The name that a database takes an identifier for: folded, unless it is quoted."""
+    return identifier.name if identifier.args.get("quoted") else identifier.name.lower()

@@ -1,0 +1,117 @@
+"""The tools of one database: PostgreSQL, or a file of SQLite."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from remit.adapters.tools.deadline import Deadline
+from remit.adapters.tools.sql import sqlite
+from remit.adapters.tools.sql.authorizer import Authorizer
+from remit.adapters.tools.sql.guard import Guard
+from remit.adapters.tools.sql.postgres import Postgres
+from remit.adapters.tools.sql.specs import parts_of, tables_of, writes
+from remit.adapters.tools.threads import RESERVE, ThreadedTools, Work
+from remit.core.canonical import Json
+from remit.core.errors import RemitError
+from remit.core.tools import ToolSpec
+from remit.governance.toolsets import SqlToolset
+from remit.governance.toolsets.sql import QuerySection
+from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.services import Clock
+
+
+def open_sql(
+    section: SqlToolset,
+    specs: tuple[ToolSpec, ...],
+    folder: Path,
+    environment: Mapping[str, str],
+    clock: Clock,
+) -> ThreadedTools:
+    """The tools of `section`, once its database has been looked at. Blocks.
+
+    Raises: RemitError `toolset.unavailable`.
+    """
+    guard = Guard(
+        tables=section.tables,
+        dialect="sqlite" if section.url_env is None else "postgres",
+        masks=section.denied_columns == "mask",
+    )
+    if section.url_env is None:
+        return _on_sqlite(section, specs, folder / str(section.file), guard, clock)
+    url = environment.get(section.url_env, "")
+    if not url:
+        raise RemitError(
+            "toolset.unavailable", f"{section.url_env} is not set", remedy="set it to the database's URL"
+        )
+    database = Postgres(url, timeout_s=max(spec.timeout_s or 10.0 for spec in specs) * RESERVE)
+    any_writes = any(writes(query) for query in section.queries.values())
+    database.check(section.tables, may_write=any_writes and not section.free)
+    return _PostgresTools(section, specs, database, guard, clock)
+
+
+class _PostgresTools(ThreadedTools):
+    def __init__(
+        self, section: SqlToolset, specs: tuple[ToolSpec, ...], database: Postgres, guard: Guard, clock: Clock
+    ) -> None:
+        self._database = database
+        self._guard = guard
+        work: dict[str, Work] = {name: self._named(query) for name, query in section.queries.items()}
+        super().__init__("sql", {spec.name: work.get(spec.name, self._free) for spec in specs}, specs, clock)
+
+    async def close(self) -> None:
+        """Interrupt what is running, and let go of the connections."""
+        await super().close()
+        self._database.drop_idle()
+
+    def _free(self, args: Json, context: CallContext, deadline: Deadline) -> Json:
+        guarded = self._guard.check(args["sql"], context.constraints.denied_classes)
+        found = self._database.read(guarded.sql, None, context.constraints, deadline)
+        return {**found, "classes": list(guarded.classes)}
+
+    def _named(self, query: QuerySection) -> Work:
+        sql = "".join(
+            f"%({name})s" if name else text.replace("%", "%%") for text, name in parts_of(query.sql)
+        )
+        does = self._database.write if writes(query) else self._database.read
+
+        def run(args: Json, context: CallContext, deadline: Deadline) -> Json:
+            return does(sql, args, context.constraints, deadline)
+
+        return run
+
+
+def _on_sqlite(
+    section: SqlToolset, specs: tuple[ToolSpec, ...], file: Path, guard: Guard, clock: Clock
+) -> ThreadedTools:
+    if not file.is_file():
+        raise RemitError("toolset.unavailable", f"there is no file {file}")
+    if any(writes(query) for query in section.queries.values()):
+        raise RemitError(
+            "toolset.unavailable", "a file of SQLite is read alone", remedy="use PostgreSQL to write"
+        )
+    tables = tables_of(section)
+
+    def connected(sql: str, values: Any, context: CallContext, deadline: Deadline) -> Json:
+        uri = f"{file.resolve().as_uri()}?mode=ro"
+        denied = context.constraints.denied_classes
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+                authorizer = Authorizer(tables, denied)
+                statement = sqlite.Statement(sql=sql, values=values)
+                return sqlite.run(connection, statement, authorizer, context.constraints, deadline)
+        except sqlite3.Error as error:
+            raise EffectFailed("tool.failed", "the database cannot be read", retryable=True) from error
+
+    def free(args: Json, context: CallContext, deadline: Deadline) -> Json:
+        guarded = guard.check(args["sql"], context.constraints.denied_classes)
+        return connected(guarded.sql, (), context, deadline)
+
+    def named(query: QuerySection) -> Work:
+        return lambda args, context, deadline: connected(query.sql, args, context, deadline)
+
+    work = {name: named(query) for name, query in section.queries.items()}
+    return ThreadedTools("sql", {spec.name: work.get(spec.name, free) for spec in specs}, specs, clock)
