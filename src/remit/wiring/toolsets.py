@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.adapters.tools.knowledge.specs import declare_knowledge
+from remit.adapters.tools.mail.specs import declare_mail
 from remit.adapters.tools.sql.specs import declare_sql
 from remit.core.errors import RemitError
 from remit.core.tools import Declared
 from remit.governance.remit import NamedToolset
-from remit.governance.toolsets import KnowledgeToolset, SqlToolset, SupportToolset, Toolset
+from remit.governance.toolsets import KnowledgeToolset, MailToolset, SqlToolset, SupportToolset, Toolset
 from remit.ports.effects import ToolHost
 from remit.ports.services import Clock
 
@@ -52,6 +53,8 @@ def declare(name: str, section: Toolset, folder: Path) -> Declared:
     match section:
         case KnowledgeToolset():
             return declare_knowledge(name, section)
+        case MailToolset():
+            return declare_mail(name, section)
         case SqlToolset():
             return declare_sql(name, section)
         case SupportToolset():
@@ -68,6 +71,11 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
             (spec,) = named.declared.specs
             folder, store = place.folder / section.folder, place.stores / f"{named.name}.db"
             return await asyncio.to_thread(open_knowledge, spec, folder, store, place.clock)
+        case MailToolset() as section:
+            from remit.adapters.tools.mail.toolset import open_mail  # noqa: PLC0415
+
+            specs, given = named.declared.specs, place.environment
+            return await asyncio.to_thread(open_mail, section, specs, place.folder, given, place.clock)
         case SqlToolset() as section:
             with _extra("sql"):
                 from remit.adapters.tools.sql.toolset import open_sql  # noqa: PLC0415

@@ -23,7 +23,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from remit.adapters.tools.deadline import Deadline
-from remit.adapters.tools.support.mail import Letter, Smtp, SmtpServer, _dot_stuffed, compose, parse_smtp_url
+from remit.adapters.tools.mail.letters import Letter, Smtp, SmtpServer, _dot_stuffed, compose, parse_smtp_url
 from remit.adapters.tools.support.toolset import open_support
 from remit.core.errors import RemitError
 from remit.ports.effects import EffectFailed

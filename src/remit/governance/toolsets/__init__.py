@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, StringConst
 from pydantic_core import PydanticCustomError
 
 from remit.governance.toolsets.knowledge import KnowledgeToolset
+from remit.governance.toolsets.mail import MailToolset
 from remit.governance.toolsets.override import ToolOverride
 from remit.governance.toolsets.sql import SqlToolset
 from remit.governance.toolsets.support import SupportToolset
@@ -19,6 +20,7 @@ from remit.governance.toolsets.support import SupportToolset
 __all__ = [
     "SUPPORT",
     "KnowledgeToolset",
+    "MailToolset",
     "SqlToolset",
     "SupportToolset",
     "ToolOverride",
@@ -29,7 +31,9 @@ __all__ = [
 SUPPORT = "support"
 
 ToolsetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-Toolset: TypeAlias = Annotated[KnowledgeToolset | SqlToolset | SupportToolset, Discriminator("kind")]
+Toolset: TypeAlias = Annotated[
+    KnowledgeToolset | MailToolset | SqlToolset | SupportToolset, Discriminator("kind")
+]
 
 
 def _with_kind(value: object) -> object:

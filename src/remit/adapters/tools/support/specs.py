@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from remit.adapters.tools.mail.address import RECIPIENT, SUBJECT
 from remit.adapters.tools.sql.tables import (
     CUSTOMERS,
     SQL_CHARS_MAX,
@@ -18,12 +19,6 @@ from remit.core.labels import DataClass
 from remit.core.tools import ToolSpec
 
 CUSTOMER_ID = "^C-[0-9]{4,8}$"
-# One address with a plain local part and a dotted domain; no names, comments, quotes or lists.
-RECIPIENT = (
-    "^[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    "([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?){1,6}$"
-)
-SUBJECT = "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]*$"
 FINANCIAL_FIELDS: Final[Mapping[str, DataClass]] = MappingProxyType(
     {"card_last4": "financial", "balance_usd": "financial", "iban": "financial"}
 )

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.knowledge.pages import KnowledgeBase
+from remit.adapters.tools.mail.address import RECIPIENT
+from remit.adapters.tools.mail.letters import Letter, Maildir, Smtp, Transport, message_id, parse_smtp_url
 from remit.adapters.tools.support.imports import CustomerData, import_data, import_nothing
-from remit.adapters.tools.support.mail import Letter, Maildir, Smtp, Transport, message_id, parse_smtp_url
 from remit.adapters.tools.support.settings import MAILDIR, SupportSettings
-from remit.adapters.tools.support.specs import RECIPIENT, support_specs
+from remit.adapters.tools.support.specs import support_specs
 from remit.adapters.tools.support.sql import read_customer, run_query
 from remit.adapters.tools.support.tickets import Tickets
 from remit.adapters.tools.threads import ThreadedTools, Work

@@ -1,4 +1,4 @@
-"""Mail: one plain-text message to one address, to a Maildir or an SMTP server.
+"""Letters: one plain-text message to one address, to a Maildir or an SMTP server.
 
 `EffectFailed` is raised only where the message was certainly not handed over. Once its text has gone to
 a server and the answer is lost, the error is passed on as it is: nobody knows. No text of a caller can
@@ -25,11 +25,20 @@ from typing import Literal, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from remit.adapters.tools.deadline import Deadline
-from remit.adapters.tools.support.specs import RECIPIENT
+from remit.adapters.tools.mail.address import RECIPIENT
 from remit.core.errors import RemitError
 from remit.ports.effects import EffectFailed
 
 LINE_SEPARATORS = ("Cc", "Cs", "Zl", "Zp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enclosure:
+    """A file that goes with a letter."""
+
+    name: str
+    media_type: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,7 @@ class Letter:
     sender: str
     key: str
     at_us: int
+    enclosures: tuple[Enclosure, ...] = ()
 
     @property
     def name(self) -> str:
@@ -74,7 +84,14 @@ def compose(letter: Letter) -> EmailMessage:
     message["Auto-Submitted"] = "auto-generated"
     lines = letter.body.replace("\r\n", "\n").replace("\r", "\n")
     message.set_content(lines, cte="base64" if not lines.isascii() else "quoted-printable")
+    for one in letter.enclosures:
+        main, _, sub = one.media_type.partition("/")
+        message.add_attachment(one.content, maintype=main, subtype=sub, filename=_file_name(one.name))
     return message
+
+
+def _file_name(name: str) -> str:
+    return "".join(char if char.isprintable() and char not in '"\\' else "_" for char in name)
 
 
 def message_id(letter: Letter) -> str:
