@@ -32,6 +32,7 @@ BROAD_EXCEPTS = {
     "adapters/journal/postgres/writer.py": "the same, in batches and one by one",
     "adapters/telemetry/batches.py": "whatever a sink does, its thread lives on; what is lost is counted",
     "adapters/telemetry/fanout.py": "a sink that fails keeps no other sink, and no run, from going on",
+    "adapters/sandbox/inside/runner.py": "whatever a tool raises, in its own process, is what became of its call",
     "testing/gate_machine.py": "the state machine maps every error of a scripted part to an observation",
 }
 CLOCKS_AND_CHANCE = {

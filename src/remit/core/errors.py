@@ -75,6 +75,15 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
             504, Exit.FAILED, "raise the tool's timeout, or make it faster", retryable=True
         ),
         "tool.result_invalid": _kind(502, Exit.FAILED, "make the tool return plain JSON"),
+        "sandbox.denied": _kind(
+            502, Exit.FAILED, "make the tool do without it, or ask for it through its context"
+        ),
+        "sandbox.limit": _kind(502, Exit.FAILED, "make the tool need less, or raise its toolset's limit"),
+        "sandbox.unavailable": _kind(
+            503,
+            Exit.USAGE,
+            "look at `remit doctor --sandbox`, or use a machine that gives the isolation required",
+        ),
         "model.failed": _kind(502, Exit.FAILED, "look at the provider's error"),
         "queue.full": _kind(429, Exit.FAILED, "try again later, or start more workers", retryable=True),
         "dispatch.unavailable": _kind(

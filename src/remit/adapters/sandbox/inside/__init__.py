@@ -1,0 +1,1 @@
+"""What runs in the sandbox's own processes. Imports the standard library and `remit.tools`, and nothing else."""

@@ -1,0 +1,121 @@
+"""Namespaces of the sandbox's own: its processes see a small read-only file system, themselves, and nothing else.
+
+As root the namespaces are made with root's own rights; as anybody else inside a user namespace, where the user is
+`NOBODY`. Only before the first thread, and only in a process that was started for it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+
+from remit.adapters.sandbox.inside import kernel
+
+NOBODY = 65534
+ROOT_FOLDER = "/tmp"  # noqa: S108 - only a place to mount on, in a namespace of our own
+WORK = "/work"
+DEVICES = ("null", "zero", "random", "urandom")
+
+_SPACES = (
+    kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+)
+
+_READ_ONLY = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+
+
+def enter(readable: Sequence[str], work: Sequence[str]) -> None:
+    """Leave the host's namespaces, and see `readable` at its own place, read-only, and folders named `work`. Returns as process 1 of its own.
+
+    The process that called waits for it outside, and ends with it. Raises: OSError.
+    """
+    user, group = os.getuid(), os.getgid()
+    if user == 0:
+        kernel.unshare(_SPACES)
+    else:
+        kernel.unshare(_SPACES | kernel.CLONE_NEWUSER)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
+        _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
+    _build(readable, work)
+    inner = os.fork()
+    if inner:
+        _wait_outside(inner)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_outside(inner: int) -> None:
+    """Hold nothing, and end as the process inside does."""
+    os.closerange(0, 1 << 16)
+    _, status = os.waitpid(inner, 0)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _write(path: str, text: str) -> None:
+    place = os.open(path, os.O_WRONLY)
+    try:
+        os.write(place, text.encode())
+    finally:
+        os.close(place)
+
+
+def _build(readable: Sequence[str], work: Sequence[str]) -> None:
+    """The file system of the sandbox, and nothing of the host's beside it."""
+    kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("remit", ROOT_FOLDER, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
+    for path in readable:
+        _show(path)
+    os.mkdir(f"{ROOT_FOLDER}/dev")
+    for name in DEVICES:
+        place = f"{ROOT_FOLDER}/dev/{name}"
+        _touch(place)
+        kernel.bind(f"/dev/{name}", place, devices=True)
+    for name in work:
+        os.makedirs(f"{ROOT_FOLDER}{WORK}/{name}", 0o711)
+    kernel.pivot_root(ROOT_FOLDER)
+    kernel.mount("none", "/", flags=_READ_ONLY)
+
+
+def _show(path: str) -> None:
+    """Show a file or a folder at its own place; a link is made again as a link."""
+    place = f"{ROOT_FOLDER}{path}"
+    if os.path.lexists(place):
+        return
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    if os.path.islink(path):
+        os.symlink(os.readlink(path), place)
+        return
+    if os.path.isdir(path):
+        os.mkdir(place)
+    else:
+        _touch(place)
+    kernel.bind(path, place)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+class WorkFolder:
+    """A folder of its own for one call at a time, that holds no more than `work_mb`, and is empty when it is taken.
+
+    Its name cannot be guessed: who may not list the folders above finds no other's.
+    """
+
+    def __init__(self, name: str, work_mb: int, user: int) -> None:
+        self.path = f"{WORK}/{name}"
+        self._options = f"mode=700,uid={user},gid={user},size={work_mb}m,nr_inodes=4096"
+
+    def make(self) -> None:
+        """Raises: OSError."""
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        kernel.mount("remit", self.path, "tmpfs", flags, self._options)
+
+    def is_empty(self) -> bool:
+        """Whether nothing was left in it."""
+        return not os.listdir(self.path)
+
+    def remake(self) -> None:
+        """Let go of all that was left in it. Raises: OSError."""
+        kernel.unmount(self.path)
+        self.make()

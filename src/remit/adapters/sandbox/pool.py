@@ -1,0 +1,225 @@
+"""Processes that wait, locked in, for one call each: a call is answered, or its process is killed, by the deadline.
+
+A process is used once. What it says is checked: its length while it comes, its form when it has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tempfile
+from asyncio import StreamReader, StreamWriter
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, TypeAlias
+
+from remit.adapters.sandbox import faults
+from remit.adapters.sandbox.settings import SandboxSettings
+from remit.adapters.sandbox.zygote import (
+    FRAME_BYTES_MAX,
+    Ended,
+    TooLong,
+    Zygote,
+    frame,
+    read_frame,
+    start_best,
+)
+from remit.core.errors import RemitError
+from remit.core.tools import Isolation
+from remit.ports.effects import EffectFailed
+from remit.ports.services import Clock
+
+OUTPUT_BYTES_MAX = 16 * 1024
+END_S = 5.0
+_OVERHEAD = 1024
+
+Answer: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Answers what a process asks for: a kind and a request; the answer is a message. Decides, and raises nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a process is asked to do, by when, and how long its result may be."""
+
+    message: Mapping[str, Any]
+    timeout_s: float
+    bytes_max: int
+    answer: Answer
+
+
+class SandboxPool:
+    """The processes of one sandbox. To be closed."""
+
+    def __init__(self, settings: SandboxSettings, clock: Clock) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._zygote: Zygote | None = None
+        self._warm: deque[_Process] = deque()
+        self._processes: dict[int, _Process] = {}
+        self._number = 0
+        self._starting = asyncio.Lock()
+        self._room = asyncio.Semaphore(settings.processes_max)
+        self._places = settings.processes_max + settings.warm
+        self._free = asyncio.Semaphore(self._places)
+        self._closed = False
+
+    async def start(self) -> Isolation:
+        """Have processes ready; the level that they run at. Raises: RemitError `sandbox.unavailable`."""
+        zygote = await self._up()
+        await self._fill(zygote)
+        return zygote.level
+
+    async def ask(self, request: Request) -> Any:
+        """What a fresh process answers. Raises: EffectFailed, whose code says what came in between."""
+        async with self._room:
+            process = await self._take()
+            answered = False
+            try:
+                async with asyncio.timeout(request.timeout_s):
+                    value = await process.ask(request)
+                answered = True
+                return value
+            except TimeoutError as error:
+                raise EffectFailed(
+                    "tool.timeout", f"no answer within {request.timeout_s:g} s; it was killed", retryable=True
+                ) from error
+            except TooLong as error:
+                message = f"its result is longer than {request.bytes_max} bytes"
+                raise EffectFailed("sandbox.limit", message) from error
+            except ValueError as error:
+                raise EffectFailed("tool.result_invalid", "what it sent is no JSON") from error
+            except (asyncio.IncompleteReadError, OSError) as error:
+                ended = await process.ended_within(END_S)
+                raise faults.of_end(ended, self._settings.limits) from error
+            finally:
+                # what has failed must be over before that is told
+                await self._end(process, wait=not answered)
+
+    async def close(self) -> None:
+        """End every process."""
+        self._closed = True
+        async with self._starting:
+            if self._zygote is not None:
+                await self._zygote.close()
+
+    async def _up(self) -> Zygote:
+        async with self._starting:
+            if self._closed:
+                raise RemitError("sandbox.unavailable", f"the sandbox {self._settings.name} is closed")
+            if self._zygote is None or self._zygote.has_gone:
+                if self._zygote is not None:
+                    await self._zygote.close()
+                self._zygote = await start_best(self._settings, self._cells(), self._on_ended)
+                self._zygote.when_gone(self._forget)
+            return self._zygote
+
+    def _cells(self) -> list[str]:
+        """The names of the places for processes, which nobody can guess."""
+        return [self._clock.entropy(16).hex() for _ in range(self._places)]
+
+    async def _take(self) -> _Process:
+        try:
+            zygote = await self._up()
+            process = self._warm.popleft() if self._warm else await self._spawn(zygote)
+            await self._fill(zygote)
+        except RemitError as error:
+            raise EffectFailed(error.code, error.message) from error
+        except OSError as error:
+            raise EffectFailed("tool.failed", "the sandbox could start no process", retryable=True) from error
+        return process
+
+    async def _fill(self, zygote: Zygote) -> None:
+        while len(self._warm) < self._settings.warm and not self._free.locked():
+            self._warm.append(await self._spawn(zygote))
+
+    async def _spawn(self, zygote: Zygote) -> _Process:
+        await self._free.acquire()  # a process that is ending has its place still
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+            self._number = (self._number + 1) % (1 << 32)
+            number = self._number
+            try:
+                zygote.spawn(number, theirs.fileno(), output.fileno())
+            except OSError:
+                self._free.release()
+                output.close()
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours)
+        process = self._processes[number] = _Process(number, reader, writer, output)
+        return process
+
+    async def _end(self, process: _Process, *, wait: bool) -> None:
+        """The process ends now; where `wait`, it has ended when this returns."""
+        if self._zygote is not None and not process.ended.done():
+            with suppress(OSError):  # then the zygote has gone, and its processes with it
+                self._zygote.kill(process.number)
+            if wait:
+                await process.ended_within(END_S)
+        process.close()
+
+    def _on_ended(self, number: int, ended: Ended) -> None:
+        process = self._processes.pop(number, None)
+        if process is not None:
+            self._free.release()
+            process.ended.set_result(ended)
+
+    def _forget(self) -> None:
+        """The processes of a zygote that has gone."""
+        self._warm.clear()
+        for process in self._processes.values():
+            process.close()
+            process.ended.set_result(None)
+            self._free.release()
+        self._processes.clear()
+
+
+class _Process:
+    """One process, for one request."""
+
+    def __init__(self, number: int, reader: StreamReader, writer: StreamWriter, output: IO[bytes]) -> None:
+        self.number = number
+        self.ended: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
+        self._reader = reader
+        self._writer = writer
+        self._output = output
+
+    async def ask(self, request: Request) -> Any:
+        """What it answers. Raises: EffectFailed, TooLong, ValueError, asyncio.IncompleteReadError, OSError."""
+        self._said(await read_frame(self._reader, FRAME_BYTES_MAX), "ready")
+        self._writer.write(frame({**request.message, "bytes_max": request.bytes_max}))
+        while True:
+            told = await read_frame(self._reader, request.bytes_max + _OVERHEAD)
+            if not isinstance(told, dict) or "ask" not in told:
+                return self._said(told, "answer")
+            kind, asked = told["ask"], told.get("request")
+            if not isinstance(kind, str) or not isinstance(asked, dict):
+                raise ValueError("no request")
+            self._writer.write(frame(await request.answer(kind, asked)))
+
+    def _said(self, told: Any, key: str) -> Any:
+        """The value under `key`. Raises: EffectFailed where it tells of an error; ValueError."""
+        if isinstance(told, dict) and key in told:
+            return told[key]
+        raise faults.of_message(told)
+
+    def output(self) -> str:
+        """The end of what it printed, for people."""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(size - OUTPUT_BYTES_MAX, 0))
+        return self._output.read(OUTPUT_BYTES_MAX).decode(errors="replace")
+
+    async def ended_within(self, seconds: float) -> Ended | None:
+        """How it ended, or None where nobody knows."""
+        await asyncio.wait({self.ended}, timeout=seconds)
+        return self.ended.result() if self.ended.done() else None
+
+    def close(self) -> None:
+        """Hold nothing of it any more."""
+        self._writer.close()
+        self._output.close()
