@@ -21,15 +21,16 @@ PROFILES = {
     "subprocess with network": seccomp.subprocess_profile(network=True),
 }
 ALL = [(machine, name) for machine in kernel.MACHINES for name in PROFILES]
-NEVER = (
-    "socket ptrace bpf io_uring_setup io_uring_enter userfaultfd keyctl add_key request_key perf_event_open mount "
-    "umount2 pivot_root chroot setns unshare process_vm_readv process_vm_writev pidfd_open pidfd_getfd "
-    "pidfd_send_signal kexec_load init_module finit_module delete_module reboot swapon setuid setresuid setgid "
-    "capset personality clock_settime settimeofday acct quotactl open_by_handle_at name_to_handle_at "
-    "mknodat fsopen move_mount open_tree mount_setattr landlock_restrict_self seccomp memfd_secret "
-    "kcmp lookup_dcookie migrate_pages move_pages mbind vmsplice process_madvise rt_sigqueueinfo shmget msgget semget "
-    "mq_open execveat iopl"
-).split()
+NEVER_TEXT = """
+    socket ptrace bpf io_uring_setup io_uring_enter userfaultfd keyctl add_key request_key perf_event_open mount
+    umount2 pivot_root chroot setns unshare process_vm_readv process_vm_writev pidfd_open pidfd_getfd
+    pidfd_send_signal kexec_load init_module finit_module delete_module reboot swapon setuid setresuid setgid
+    capset personality clock_settime settimeofday acct quotactl open_by_handle_at name_to_handle_at
+    mknodat fsopen move_mount open_tree mount_setattr landlock_restrict_self seccomp memfd_secret
+    kcmp lookup_dcookie migrate_pages move_pages mbind vmsplice process_madvise rt_sigqueueinfo shmget msgget semget
+    mq_open execveat iopl
+"""
+NEVER = NEVER_TEXT.split()
 
 
 def run(steps: Sequence[Instruction], number: int, arch: int, arguments: Sequence[int] = (0,) * 6) -> int:
@@ -90,7 +91,7 @@ def test_every_call_is_answered_as_the_profile_says(machine: str, name: str) -> 
 @pytest.mark.parametrize("call", NEVER)
 def test_what_reaches_others_is_on_no_list(machine: str, name: str, call: str) -> None:
     if call == "socket" and name == "subprocess with network":
-        pytest.skip("that is what network means")
+        return  # which is what network means
     assert call not in PROFILES[name].allowed
     if call in kernel.numbers(machine):
         assert answer(PROFILES[name], machine, call) != ALLOW

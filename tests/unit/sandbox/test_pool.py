@@ -269,7 +269,7 @@ async def test_a_sandbox_that_was_killed_comes_back(pool: SandboxPool) -> None:
 
 async def test_a_level_that_cannot_be_had_is_refused() -> None:
     pool = SandboxPool(settings(venv=Path("/nowhere")), SystemClock())
-    with pytest.raises(RemitError, match="sandbox.unavailable"):
+    with pytest.raises(RemitError, match=r"sandbox\.unavailable"):
         await pool.start()
     with pytest.raises(EffectFailed) as raised:
         await call(pool, "echo", text="a")
