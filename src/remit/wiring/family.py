@@ -58,12 +58,13 @@ class Family:
         self._parts = parts
         self._members: dict[str, Member] = {}
         self._support: dict[tuple[Path, Path], SupportToolset] = {}
+        self._told: list[str] = []
         self.memory: Memory | None = None
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What people should know of the tools."""
-        return tuple(notice for toolset in self._support.values() for notice in toolset.notices)
+        return (*(notice for toolset in self._support.values() for notice in toolset.notices), *self._told)
 
     @property
     def runners(self) -> Iterator[Runner]:
@@ -109,6 +110,7 @@ class Family:
             folder=folder, stores=stores, environment=deployment.environment, clock=self._parts.services.clock
         )
         host = await open_toolset(named, place)
+        self._told += host.notices
         self._parts.stack.push_async_callback(host.close)
         return host
 

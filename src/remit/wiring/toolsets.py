@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ from remit.ports.services import Clock
 class OpenToolset(ToolHost, Protocol):
     """A host of tools that holds something, and lets go of it."""
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What people should know of it."""
+        ...
+
     async def close(self) -> None:
         """Let go of all that is held."""
         ...
@@ -36,6 +42,16 @@ class Place:
     stores: Path
     environment: Mapping[str, str]
     clock: Clock
+
+
+def _indexing(name: str) -> Callable[[int, int], None]:
+    """Shows on a terminal how far an index is."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\rremit: {name}: {done:,} of {total:,} files\033[K", end="", file=sys.stderr, flush=True)
+
+    return show
 
 
 @contextmanager
@@ -66,11 +82,13 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
     match named.section:
         # what a kind needs is imported where there is one of it
         case KnowledgeToolset() as section:
+            from remit.adapters.tools.knowledge.pages import IndexOptions  # noqa: PLC0415
             from remit.adapters.tools.knowledge.toolset import open_knowledge  # noqa: PLC0415
 
             (spec,) = named.declared.specs
-            folder, store = place.folder / section.folder, place.stores / f"{named.name}.db"
-            return await asyncio.to_thread(open_knowledge, spec, folder, store, place.clock)
+            places = (place.folder, place.stores / f"{named.name}.db")
+            options = IndexOptions(progress=_indexing(named.name))
+            return await asyncio.to_thread(open_knowledge, section, spec, places, place.clock, options)
         case MailToolset() as section:
             from remit.adapters.tools.mail.toolset import open_mail  # noqa: PLC0415
 

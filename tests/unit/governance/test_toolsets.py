@@ -17,7 +17,7 @@ HEAD = """agent:
   allowed_tools: [find]
   cost_controls: {max_daily_spend_usd: 1, max_cost_per_run_usd: 1}
 """
-BOOKS = "  toolsets:\n    books: {kind: knowledge, folder: pages, description: Books.}\n"
+BOOKS = "  toolsets:\n    books: {kind: knowledge, folders: {pages: public}, description: Books.}\n"
 
 
 def find(**given: object) -> ToolSpec:
@@ -81,20 +81,23 @@ def test_an_adapter_that_finds_nothing_says_so_at_the_place() -> None:
     ("section", "said"),
     [
         (
-            "books: {kind: knowlege, folder: p, description: B.}",
+            "books: {kind: knowlege, folders: {p: public}, description: B.}",
             "7:13 config.out_of_range there is no kind 'knowlege' of toolset (did you mean 'knowledge'?)",
         ),
-        ("books: {folder: p}", "7:5 config.missing_key the key agent.toolsets.books.kind is missing"),
         (
-            "books: {kind: knowledge, foldr: p, folder: p, description: B.}",
-            "7:30 config.unknown_key there is no key 'agent.toolsets.books.foldr' (did you mean 'folder'?)",
+            "books: {folders: {p: public}}",
+            "7:5 config.missing_key the key agent.toolsets.books.kind is missing",
         ),
         (
-            "books: {kind: knowledge, folder: p, description: B., tool: {efect: read}}",
-            "7:65 config.unknown_key there is no key 'agent.toolsets.books.tool.efect' (did you mean 'effect'?)",
+            "books: {kind: knowledge, foldr: p, folders: {p: public}, description: B.}",
+            "7:30 config.unknown_key there is no key 'agent.toolsets.books.foldr' (did you mean 'folders'?)",
         ),
         (
-            "books: {kind: knowledge, folder: p}",
+            "books: {kind: knowledge, folders: {p: public}, description: B., tool: {efect: read}}",
+            "7:76 config.unknown_key there is no key 'agent.toolsets.books.tool.efect' (did you mean 'effect'?)",
+        ),
+        (
+            "books: {kind: knowledge, folders: {p: public}}",
             "7:5 config.missing_key the key 'agent.toolsets.books.description'",
         ),
         (
@@ -106,7 +109,7 @@ def test_an_adapter_that_finds_nothing_says_so_at_the_place() -> None:
             "6:3 config.out_of_range agent.toolsets must name the toolset of the kind",
         ),
         (
-            "support: {kind: knowledge, folder: p, description: B.}",
+            "support: {kind: knowledge, folders: {p: public}, description: B.}",
             "6:3 config.out_of_range agent.toolsets must",
         ),
         ("Books: {kind: support}", "7:5 config.out_of_range"),

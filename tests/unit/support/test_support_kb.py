@@ -13,13 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from remit.adapters.tools.deadline import Deadline
-from remit.adapters.tools.knowledge.pages import (
-    RESCAN_NS,
-    KnowledgeBase,
-    match_expression,
-    parse_page,
-    passage,
-)
+from remit.adapters.tools.knowledge.pages import RESCAN_NS, KnowledgeBase, Source
+from remit.adapters.tools.knowledge.passages import match_expression, passage
+from remit.adapters.tools.knowledge.readers import parse_page
 from remit.core.errors import RemitError
 
 INTERNAL = frozenset({"internal"})
@@ -197,7 +193,7 @@ def pages(tmp_path):
 
 @pytest.fixture
 def kb(pages, tmp_path, clock):
-    return KnowledgeBase(pages, tmp_path / "kb.db", clock)
+    return KnowledgeBase((Source(folder=pages),), tmp_path / "kb.db", clock)
 
 
 def found(kb, make_context, clock, text):
@@ -206,7 +202,7 @@ def found(kb, make_context, clock, text):
 
 def test_the_index_follows_the_files(pages, tmp_path, make_context):
     clock = HandClock()
-    kb = KnowledgeBase(pages, tmp_path / "kb.db", clock)
+    kb = KnowledgeBase((Source(folder=pages),), tmp_path / "kb.db", clock)
     assert found(kb, make_context, clock, "alpha") == ["deep/two", "one"]
     (pages / "one.md").write_text("---\nvisibility: public\n---\ngamma")
     (pages / "deep" / "two.md").unlink()
@@ -215,12 +211,14 @@ def test_the_index_follows_the_files(pages, tmp_path, make_context):
     clock.ns += RESCAN_NS
     assert found(kb, make_context, clock, "alpha") == ["three"]
     assert found(kb, make_context, clock, "gamma") == ["one"]
-    assert found(KnowledgeBase(pages, tmp_path / "kb.db", clock), make_context, clock, "alpha") == ["three"]
+    assert found(
+        KnowledgeBase((Source(folder=pages),), tmp_path / "kb.db", clock), make_context, clock, "alpha"
+    ) == ["three"]
 
 
 def test_a_page_that_turns_internal_is_withheld(pages, tmp_path, make_context):
     clock = HandClock()
-    kb = KnowledgeBase(pages, tmp_path / "kb.db", clock)
+    kb = KnowledgeBase((Source(folder=pages),), tmp_path / "kb.db", clock)
     (pages / "one.md").write_text("---\ntitle: One\nvisibility: internal\n---\nalpha text")
     clock.ns += RESCAN_NS
     context = make_context(denied_classes=INTERNAL)
@@ -231,14 +229,14 @@ def test_links_out_of_the_folder_are_left_out(pages, tmp_path, clock, make_conte
     secret = tmp_path / "secret.md"
     secret.write_text("alpha secret")
     (pages / "link.md").symlink_to(secret)
-    kb = KnowledgeBase(pages, tmp_path / "kb.db", clock)
+    kb = KnowledgeBase((Source(folder=pages),), tmp_path / "kb.db", clock)
     assert found(kb, make_context, clock, "secret") == []
 
 
 def test_files_that_are_not_text_do_no_harm(pages, tmp_path, clock, make_context):
     (pages / "odd.md").write_bytes(b"\xff\xfe\x00 alpha \x00 odd")
     (pages / "empty.md").write_bytes(b"")
-    kb = KnowledgeBase(pages, tmp_path / "kb.db", clock)
+    kb = KnowledgeBase((Source(folder=pages),), tmp_path / "kb.db", clock)
     assert "odd" in found(kb, make_context, clock, "alpha")
 
 
@@ -265,5 +263,5 @@ def test_only_a_plain_declaration_makes_a_page_public(text, title, visibility):
 def test_an_index_that_cannot_be_written_fails_the_start(pages, tmp_path, clock):
     (tmp_path / "kb.db").mkdir()
     with pytest.raises(RemitError) as caught:
-        KnowledgeBase(pages, tmp_path / "kb.db", clock)
+        KnowledgeBase((Source(folder=pages),), tmp_path / "kb.db", clock)
     assert caught.value.code == "toolset.unavailable"

@@ -24,7 +24,7 @@ Work: TypeAlias = Callable[[Json, CallContext, Deadline], Json]
 
 
 class ThreadedTools:
-    """A `ToolHost` of tools that block. To be closed."""
+    """A `ToolHost` of tools that block. To be closed. `notices`: what people should know of it."""
 
     def __init__(
         self, name: str, work: Mapping[str, Work], specs: tuple[ToolSpec, ...], clock: Clock
@@ -36,6 +36,7 @@ class ThreadedTools:
         self._executor = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=f"remit-{name}")
         self._running: set[Deadline] = set()
         self._closed = False
+        self.notices: tuple[str, ...] = ()
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:

@@ -1,4 +1,4 @@
-"""The section of a knowledge base: a folder of pages that a tool searches."""
+"""The section of a knowledge base: folders of pages that a tool searches."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from remit.governance.toolsets.override import ToolOverride
 
 
 class KnowledgeToolset(Section):
-    """A folder of pages, searched by the tool `search_<name>`. Paths are relative to this file."""
+    """Folders of pages (Markdown, text, HTML, PDF), searched by the tool `search_<name>`."""
 
     kind: Literal["knowledge"]
-    folder: Text = Field(description="The folder of the pages.")
+    folders: dict[Text, Literal["public", "internal"]] = Field(
+        min_length=1,
+        max_length=100,
+        description="Folders, relative to this file, each with the class of its pages that do not say.",
+    )
     description: Text = Field(description="What the model is told of what can be found there.")
     tool: ToolOverride = ToolOverride()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from remit.adapters.tools.deadline import Deadline
-from remit.adapters.tools.knowledge.pages import KnowledgeBase
+from remit.adapters.tools.knowledge.pages import KnowledgeBase, Source
 from remit.adapters.tools.mail.address import RECIPIENT
 from remit.adapters.tools.mail.letters import Letter, Maildir, Smtp, Transport, message_id, parse_smtp_url
 from remit.adapters.tools.support.imports import CustomerData, import_data, import_nothing
@@ -63,7 +63,7 @@ def open_support(
     else:
         notices.append(f"{settings.data} is not there: there are no customers and no tables")
         data = import_nothing(stores)
-    kb = KnowledgeBase(settings.kb, stores / "kb.db", clock)
+    kb = KnowledgeBase((Source(folder=settings.kb),), stores / "kb.db", clock)
     parts = _Parts(kb=kb, data=data, tickets=Tickets(stores / "tickets.db", clock), mail=mail)
     return SupportToolset(parts, settings.sender, clock, tuple(notices))
 
@@ -72,7 +72,6 @@ class SupportToolset(ThreadedTools):
     """A `ToolHost` of the five support tools. Make it with `open_support`, and close it."""
 
     def __init__(self, parts: _Parts, sender: str, clock: Clock, notices: tuple[str, ...]) -> None:
-        self.notices = notices
         self._parts = parts
         self._sender = sender
         work: Mapping[str, Work] = {
@@ -83,6 +82,7 @@ class SupportToolset(ThreadedTools):
             "run_sql_query": self._run_sql_query,
         }
         super().__init__("support", work, support_specs(parts.data.tables), clock)
+        self.notices = notices
 
     async def close(self) -> None:
         """Interrupt what is running, wait for the threads, and let go of the stores."""

@@ -1,0 +1,180 @@
+"""Reads a file as a page: Markdown, plain text, HTML and PDF become a title, a body in paragraphs, and a visibility."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import PurePath
+from typing import Literal, TypeAlias
+
+Visibility: TypeAlias = Literal["public", "internal"]
+
+PDF_PAGES_MAX = 2_000
+_BYTES_MAX = {"md": 1_000_000, "txt": 1_000_000, "html": 5_000_000, "htm": 5_000_000, "pdf": 50_000_000}
+_TITLE_CHARS_MAX = 200
+_VISIBILITY = re.compile(r"^visibility[ \t]*:[ \t]*[\"']?(\w+)[\"']?[ \t]*(?:#.*)?$", re.MULTILINE)
+_TITLE = re.compile(r"^title[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+_FRONT = re.compile(r"\A\ufeff?---[ \t]*\n(.*?)^---[ \t]*$\n?", re.MULTILINE | re.DOTALL)
+_SILENT = frozenset({"script", "style", "template", "noscript", "svg", "nav", "head"})
+_INLINE = frozenset(
+    {
+        "a",
+        "abbr",
+        "b",
+        "code",
+        "em",
+        "i",
+        "kbd",
+        "mark",
+        "q",
+        "s",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "sup",
+        "u",
+        "var",
+    }
+)
+
+
+class Unreadable(Exception):
+    """A file that is no page. Its message says why, and is for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A file, read."""
+
+    title: str
+    visibility: Visibility
+    body: str
+
+
+def is_page(name: str) -> bool:
+    """Whether a file of that name is read at all."""
+    return _kind(name) in _BYTES_MAX
+
+
+def read_page(name: str, content: bytes, otherwise: Visibility = "internal") -> Page:
+    """The page of a file; `otherwise`: its visibility, where it does not say. Raises: Unreadable."""
+    kind = _kind(name)
+    if len(content) > _BYTES_MAX[kind]:
+        raise Unreadable(f"it is larger than {_BYTES_MAX[kind] // 1_000_000} MB")
+    return _READERS[kind](content, PurePath(name).stem, otherwise)
+
+
+def parse_page(text: str, name: str, otherwise: Visibility = "internal") -> Page:
+    """Markdown with its front matter applied; without a title, the first heading or `name` is the title."""
+    text = text.replace("\r\n", "\n")
+    front = _FRONT.match(text)
+    body = text[front.end() :] if front else text
+    fields = front[1] if front else ""
+    title = _TITLE.search(fields) or _HEADING.search(body)
+    return _page(title[1].strip("\"'") if title else name, body, _VISIBILITY.findall(fields), otherwise)
+
+
+def _page(title: str, body: str, declared: list[str], otherwise: Visibility) -> Page:
+    """What says plainly that it is public, or says nothing in a public place, is public."""
+    is_public = declared == ["public"] or (not declared and otherwise == "public")
+    return Page(
+        title=title[:_TITLE_CHARS_MAX],
+        visibility="public" if is_public else "internal",
+        body=body.replace("\x02", " ").replace("\x03", " ").strip(),  # they mark what a search found
+    )
+
+
+def _kind(name: str) -> str:
+    return PurePath(name).suffix.lower().removeprefix(".")
+
+
+def _text(content: bytes, name: str, otherwise: Visibility) -> Page:
+    return parse_page(content.decode(errors="replace"), name, otherwise)
+
+
+class _Html(HTMLParser):
+    """The text of a document: blocks become paragraphs, what is not shown is left out."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.title = ""
+        self.declared: list[str] = []
+        self.parts: list[str] = []
+        self._silent = 0
+        self._in_title = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "meta" and (given.get("name") or "").lower() == "visibility":
+            self.declared.append(given.get("content") or "")
+        self._in_title = tag == "title"
+        self._silent += tag in _SILENT
+        if tag not in _INLINE:
+            self.parts.append("\n\n" if tag not in ("br", "li", "tr") else "\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_title = False
+        self._silent = max(self._silent - (tag in _SILENT), 0)
+        if tag not in _INLINE:
+            self.parts.append("\n\n" if tag not in ("li", "tr", "td", "th") else " ")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title:
+            self.title += data
+        elif not self._silent:
+            self.parts.append(re.sub(r"\s+", " ", data))
+
+
+def _html(content: bytes, name: str, otherwise: Visibility) -> Page:
+    reader = _Html()
+    reader.feed(content.decode(errors="replace"))
+    reader.close()
+    body = re.sub(r"[ \t]*\n[ \t]*", "\n", "".join(reader.parts))
+    title = " ".join(reader.title.split())
+    return _page(title or name, re.sub(r"\n{3,}", "\n\n", body), reader.declared, otherwise)
+
+
+def _pdf(content: bytes, name: str, otherwise: Visibility) -> Page:
+    try:
+        # an extra: most folders have none
+        import pypdf  # noqa: PLC0415
+        from pypdf.errors import PyPdfError  # noqa: PLC0415
+    except ImportError as error:
+        raise Unreadable("PDF files need remit[knowledge]") from error
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it finds wrong, it tells by raising
+    try:
+        reader = pypdf.PdfReader(BytesIO(content))
+        if len(reader.pages) > PDF_PAGES_MAX:
+            raise Unreadable(f"it has more than {PDF_PAGES_MAX} pages")
+        body = "\n\n".join(page.extract_text() for page in reader.pages)
+        title = str((reader.metadata and reader.metadata.title) or name)
+    # pypdf raises whatever its reading of a broken file comes upon
+    except (
+        PyPdfError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+        OSError,
+    ) as error:
+        raise Unreadable(f"it is no PDF that can be read ({type(error).__name__})") from error
+    if not body.strip():
+        raise Unreadable("it holds no text: it may be a scan")
+    return _page(" ".join(title.split()) or name, body, [], otherwise)
+
+
+_READERS: Mapping[str, Callable[[bytes, str, Visibility], Page]] = {
+    "md": _text,
+    "txt": _text,
+    "html": _html,
+    "htm": _html,
+    "pdf": _pdf,
+}
