@@ -136,8 +136,14 @@ def _fields(kind: Any) -> dict[str, _Field] | None:
     if typing.is_typeddict(kind):
         hints = get_type_hints(kind, include_extras=True)
         required = kind.__required_keys__
-        return {name: _Field(_bare(one), name in required) for name, one in hints.items()}
+        return {name: _Field(_bare(one), _must(one, name in required)) for name, one in hints.items()}
     return None
+
+
+def _must(kind: Any, otherwise: bool) -> bool:
+    """Whether a key must be there. Python itself does not see the mark where annotations are texts."""
+    marks = {typing.Required: True, typing.NotRequired: False}
+    return marks.get(get_origin(kind), otherwise)
 
 
 def _bare(kind: Any) -> Any:

@@ -16,9 +16,17 @@ from remit.adapters.tools.sql.specs import declare_sql
 from remit.core.errors import RemitError
 from remit.core.tools import Declared
 from remit.governance.remit import NamedToolset
-from remit.governance.toolsets import KnowledgeToolset, MailToolset, SqlToolset, SupportToolset, Toolset
+from remit.governance.toolsets import (
+    KnowledgeToolset,
+    MailToolset,
+    PythonToolset,
+    SqlToolset,
+    SupportToolset,
+    Toolset,
+)
 from remit.ports.effects import ToolHost
 from remit.ports.services import Clock
+from remit.runtime.clock import SystemClock
 
 
 class OpenToolset(ToolHost, Protocol):
@@ -71,6 +79,11 @@ def declare(name: str, section: Toolset, folder: Path) -> Declared:
             return declare_knowledge(name, section)
         case MailToolset():
             return declare_mail(name, section)
+        case PythonToolset():
+            # modules that a remit without Python tools has no use for
+            from remit.adapters.tools.python.specs import declare_python  # noqa: PLC0415
+
+            return declare_python(name, section, folder, SystemClock())
         case SqlToolset():
             return declare_sql(name, section)
         case SupportToolset():
@@ -94,6 +107,12 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
 
             specs, given = named.declared.specs, place.environment
             return await asyncio.to_thread(open_mail, section, specs, place.folder, given, place.clock)
+        case PythonToolset() as section:
+            from remit.adapters.tools.python.sources import settings_of  # noqa: PLC0415
+            from remit.adapters.tools.python.toolset import open_python  # noqa: PLC0415
+
+            settings = settings_of(named.name, section, place.folder)
+            return await open_python(settings, named.declared, place.clock)
         case SqlToolset() as section:
             with _extra("sql"):
                 from remit.adapters.tools.sql.toolset import open_sql  # noqa: PLC0415

@@ -50,6 +50,11 @@ class Request:
     answer: Answer
 
 
+async def nothing_granted(kind: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuses whatever is asked."""
+    return {"refused": f"{kind} was not granted"}
+
+
 class SandboxPool:
     """The processes of one sandbox. To be closed."""
 

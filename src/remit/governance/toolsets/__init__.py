@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from remit.governance.toolsets.knowledge import KnowledgeToolset
 from remit.governance.toolsets.mail import MailToolset
 from remit.governance.toolsets.override import ToolOverride
+from remit.governance.toolsets.python import PythonToolset
 from remit.governance.toolsets.sql import SqlToolset
 from remit.governance.toolsets.support import SupportToolset
 
@@ -21,6 +22,7 @@ __all__ = [
     "SUPPORT",
     "KnowledgeToolset",
     "MailToolset",
+    "PythonToolset",
     "SqlToolset",
     "SupportToolset",
     "ToolOverride",
@@ -32,7 +34,7 @@ SUPPORT = "support"
 
 ToolsetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Toolset: TypeAlias = Annotated[
-    KnowledgeToolset | MailToolset | SqlToolset | SupportToolset, Discriminator("kind")
+    KnowledgeToolset | MailToolset | PythonToolset | SqlToolset | SupportToolset, Discriminator("kind")
 ]
 
 

@@ -29,6 +29,7 @@ def enter(readable: Sequence[str], work: Sequence[str]) -> None:
 
     The process that called waits for it outside, and ends with it. Raises: OSError.
     """
+    os.umask(0o022)  # whoever the processes become must pass the folders made here
     user, group = os.getuid(), os.getgid()
     if user == 0:
         kernel.unshare(_SPACES)
@@ -62,38 +63,45 @@ def _write(path: str, text: str) -> None:
 def _build(readable: Sequence[str], work: Sequence[str]) -> None:
     """The file system of the sandbox, and nothing of the host's beside it."""
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    devices = [f"/dev/{name}" for name in DEVICES]
+    # opened now, because the new root may hide where they lie
+    shown = [_Shown(path) for path in (*readable, *devices)]
     kernel.mount("remit", ROOT_FOLDER, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
-    for path in readable:
-        _show(path)
-    os.mkdir(f"{ROOT_FOLDER}/dev")
-    for name in DEVICES:
-        place = f"{ROOT_FOLDER}/dev/{name}"
-        _touch(place)
-        kernel.bind(f"/dev/{name}", place, devices=True)
+    for one in shown:
+        one.show(is_device=one.path in devices)
     for name in work:
         os.makedirs(f"{ROOT_FOLDER}{WORK}/{name}", 0o711)
     kernel.pivot_root(ROOT_FOLDER)
     kernel.mount("none", "/", flags=_READ_ONLY)
 
 
-def _show(path: str) -> None:
-    """Show a file or a folder at its own place; a link is made again as a link."""
-    place = f"{ROOT_FOLDER}{path}"
-    if os.path.lexists(place):
-        return
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    if os.path.islink(path):
-        os.symlink(os.readlink(path), place)
-        return
-    if os.path.isdir(path):
-        os.mkdir(place)
+class _Shown:
+    """A file, folder or link of the host that is to be seen at its own place."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._link = os.readlink(path) if os.path.islink(path) else None
+        self._is_folder = os.path.isdir(path)
+        self._opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+    def show(self, *, is_device: bool) -> None:
+        """Show it below the new root, where it is not seen already."""
+        place = f"{ROOT_FOLDER}{self.path}"
+        if not os.path.lexists(place):
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            if self._link is not None:
+                os.symlink(self._link, place)
+            else:
+                _make(place, is_folder=self._is_folder)
+                kernel.bind(f"/proc/self/fd/{self._opened}", place, devices=is_device)
+        os.close(self._opened)
+
+
+def _make(path: str, *, is_folder: bool) -> None:
+    if is_folder:
+        os.mkdir(path)
     else:
-        _touch(place)
-    kernel.bind(path, place)
-
-
-def _touch(path: str) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 class WorkFolder:
