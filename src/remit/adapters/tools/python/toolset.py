@@ -7,6 +7,7 @@ it fails, because it can reach nothing else; of one that has, nobody knows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator
@@ -22,6 +23,14 @@ from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.services import Clock
 
 
+_SAID: Mapping[Isolation, str] = MappingProxyType(
+    {
+        "process": "in processes with limits and nothing else: this machine gives no sandbox",
+        "sandboxed": "sandboxed, without a work folder: this machine gives no namespaces",
+    }
+)
+
+
 async def open_python(settings: SandboxSettings, declared: Declared, clock: Clock) -> PythonTools:
     """The tools, with processes that wait. Raises: RemitError `sandbox.unavailable`, `toolset.unavailable`."""
     if digest_of(settings) != declared.digest:
@@ -29,7 +38,7 @@ async def open_python(settings: SandboxSettings, declared: Declared, clock: Cloc
         raise RemitError("toolset.unavailable", message, remedy="start again")
     pool = SandboxPool(settings, clock)
     try:
-        return PythonTools(pool, declared.specs, await pool.start())
+        return PythonTools(settings.name, pool, declared.specs, await pool.start())
     except RemitError:
         await pool.close()
         raise
@@ -38,7 +47,10 @@ async def open_python(settings: SandboxSettings, declared: Declared, clock: Cloc
 class PythonTools:
     """A `ToolHost` of functions in a sandbox. `isolation`: the level they run at. To be closed."""
 
-    def __init__(self, pool: SandboxPool, specs: tuple[ToolSpec, ...], isolation: Isolation) -> None:
+    def __init__(
+        self, name: str, pool: SandboxPool, specs: tuple[ToolSpec, ...], isolation: Isolation
+    ) -> None:
+        self._name = name
         self._pool = pool
         self._by_name = {spec.name: spec for spec in specs}
         self._results = {
@@ -52,6 +64,13 @@ class PythonTools:
     def specs(self) -> tuple[ToolSpec, ...]:
         """The declarations."""
         return tuple(self._by_name.values())
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What people should know of where the tools run."""
+        if self.isolation == ISOLATION_LEVELS[-1]:
+            return ()
+        return (f"the tools of {self._name} run {_SAID[self.isolation]} (see `remit doctor --sandbox`)",)
 
     async def call(self, tool: str, args: Json, context: CallContext) -> Json:
         """What `tool` returns for `args`, which fit its schema.
