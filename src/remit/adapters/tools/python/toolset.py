@@ -22,7 +22,6 @@ from remit.core.tools import ISOLATION_LEVELS, Declared, Isolation, ToolSpec
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.services import Clock
 
-
 _SAID: Mapping[Isolation, str] = MappingProxyType(
     {
         "process": "in processes with limits and nothing else: this machine gives no sandbox",
