@@ -199,7 +199,11 @@ class Runner:
         for run_id in set(held) - self._attended:
             record = await self._journal.run(run_id)
             # the runs of other agents of this process are their own runners'
-            ours = record is not None and record.run.agent == self._rules.remit.agent
+            remit = self._rules.remit
+            ours = record is not None and (record.run.agent, record.run.remit_digest) == (
+                remit.agent,
+                remit.digest,
+            )
             if record is not None and ours and run_id not in self._attended:
                 await self._end(record.run, _HANDED_OVER)
 

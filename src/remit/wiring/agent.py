@@ -23,14 +23,17 @@ from remit.adapters.telemetry.otlp import options_of as otlp_options
 from remit.adapters.telemetry.spans import SpanMaker
 from remit.adapters.telemetry.store import StoreOptions, TraceStore
 from remit.core.errors import RemitError
+from remit.core.messages import ModelReply, ModelRequest
 from remit.core.outbox import OutboxMessage
 from remit.core.quota import Quota
 from remit.governance.gate import GateServices
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
+from remit.ports.effects import EffectFailed
 from remit.ports.journal import Journal
-from remit.ports.services import Clock, Receipt, Telemetry, ThresholdCrossed
+from remit.ports.services import Clock, Receipt, Telemetry, TextSink, ThresholdCrossed
 from remit.runtime.clock import SharedClock, SystemClock
+from remit.runtime.direct import DirectCalls
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import LOCK_FILE, LOG_FILE, Deployment, make_home
 from remit.wiring.family import Family, FamilyParts
@@ -66,12 +69,13 @@ if TYPE_CHECKING:
 class AgentOptions:
     """How an agent is run. `changes` take the place of keys of the file; `watch` sees every event too.
 
-    `offline`: the scripted model server answers.
+    `offline`: the scripted model server answers. `asks_models`: else no provider is needed, and every model call fails.
     """
 
     config: Path
     changes: Mapping[str, str] = field(default_factory=dict)
     offline: bool = False
+    asks_models: bool = True
     watch: Telemetry | None = None
 
 
@@ -82,6 +86,7 @@ class OpenAgent:
     remit: Remit
     rules: Rules
     runner: Runner
+    direct: DirectCalls
     journal: Journal
     metrics: Metrics
     notices: tuple[str, ...]
@@ -89,6 +94,22 @@ class OpenAgent:
     worker: str
     clock: Clock
     model_server: RunningServer | None
+
+
+class NoModel:
+    """The `Model` port where no model is to be asked."""
+
+    async def complete(self, request: ModelRequest, on_text: TextSink | None = None) -> ModelReply:
+        """Nothing. Raises: EffectFailed `model.unavailable`."""
+        raise EffectFailed("model.unavailable", "this command asks no model")
+
+    def counts(self, model: str) -> bool:
+        """There is nobody to ask."""
+        return False
+
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """Nobody says."""
+        return None
 
 
 @asynccontextmanager
@@ -99,7 +120,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
     `toolset.unavailable`, `script.invalid`.
     """
     remit = load_remit(options.config, options.changes)
-    for one in remit.family():
+    for one in remit.family() if options.asks_models else ():
         _check_models(deployment, options, one)
     clock = SharedClock()
     async with AsyncExitStack() as stack:
@@ -110,7 +131,10 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         quota = QuotaFile(deployment.quota, clock, metrics.see_quota)
         stack.callback(quota.save)
         on_quota = None if options.offline else quota.take  # the scripted server's limits are nobody's
-        model, server, warming = await _open_model(deployment, options, remit, on_quota, stack)
+        model: ModelRouter | NoModel = NoModel()
+        server, warming = None, None
+        if options.asks_models:
+            model, server, warming = await _open_model(deployment, options, remit, on_quota, stack)
         working = await stack.enter_async_context(working_journal(deployment, clock, _notice))
         journal = working.journal
         for one in remit.family():
@@ -126,7 +150,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         )
         parts = FamilyParts(deployment=deployment, services=services, model=model, counter=model, stack=stack)
         family = Family(parts)
-        rules, runner = await family.open(remit, options.config)
+        rules, runner, direct = await family.open(remit, options.config)
         tending = [_tend(services, remit.agent)]
         for each in family.runners:
             await each.announce()
@@ -138,7 +162,8 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         for work in tending:
             stack.push_async_callback(_ended, asyncio.create_task(work))
         await stack.enter_async_context(delivering(deployment, journal, clock, partial(_told, metrics)))
-        await warming  # so that the first call's time is the call's, and not the import's
+        if warming is not None:
+            await warming  # so that the first call's time is the call's, and not the import's
         # what is loaded stays: a full collection need not look through it again (50 ms)
         gc.collect()
         gc.freeze()
@@ -146,6 +171,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
             remit=remit,
             rules=rules,
             runner=runner,
+            direct=direct,
             journal=journal,
             metrics=metrics,
             notices=family.notices,

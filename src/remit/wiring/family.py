@@ -20,6 +20,7 @@ from remit.ports.counting import TokenCounter
 from remit.ports.effects import Model, ToolHost
 from remit.ports.memory import Memory
 from remit.runtime.delegation import Delegate, Delegation
+from remit.runtime.direct import DirectCalls
 from remit.runtime.registry import Registry
 from remit.runtime.runner import Runner
 from remit.wiring.deployment import Deployment
@@ -38,6 +39,7 @@ class Member(NamedTuple):
 
     rules: Rules
     runner: Runner
+    direct: DirectCalls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,8 @@ class Family:
         rules = Rules(remit, tools.specs)
         effects = Effects(model=parts.model, tools=tools, counter=parts.counter, memory=memory)
         gate = Gate(parts.services, effects)
-        member = self._members[remit.agent] = Member(rules, Runner(parts.services, gate, rules))
+        direct = DirectCalls(parts.services, gate, remit, tools.specs)
+        member = self._members[remit.agent] = Member(rules, Runner(parts.services, gate, rules), direct)
         return member
 
     async def _open_toolset(self, remit: Remit, named: NamedToolset, folder: Path) -> ToolHost:

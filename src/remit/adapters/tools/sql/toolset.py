@@ -6,7 +6,6 @@ import contextlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.sql import sqlite
@@ -95,23 +94,29 @@ def _on_sqlite(
         )
     tables = tables_of(section)
 
-    def connected(sql: str, values: Any, context: CallContext, deadline: Deadline) -> Json:
+    def connected(
+        statement: sqlite.Statement, authorizer: Authorizer, context: CallContext, deadline: Deadline
+    ) -> Json:
         uri = f"{file.resolve().as_uri()}?mode=ro"
-        denied = context.constraints.denied_classes
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-                authorizer = Authorizer(tables, denied)
-                statement = sqlite.Statement(sql=sql, values=values)
                 return sqlite.run(connection, statement, authorizer, context.constraints, deadline)
         except sqlite3.Error as error:
             raise EffectFailed("tool.failed", "the database cannot be read", retryable=True) from error
 
     def free(args: Json, context: CallContext, deadline: Deadline) -> Json:
-        guarded = guard.check(args["sql"], context.constraints.denied_classes)
-        return connected(guarded.sql, (), context, deadline)
+        denied = context.constraints.denied_classes
+        guarded = guard.check(args["sql"], denied)
+        return connected(sqlite.Statement(guarded.sql), Authorizer(tables, denied), context, deadline)
 
     def named(query: QuerySection) -> Work:
-        return lambda args, context, deadline: connected(query.sql, args, context, deadline)
+        def run(args: Json, context: CallContext, deadline: Deadline) -> Json:
+            # what yours reads is yours to decide: of what it returns, what is denied is masked
+            return connected(
+                sqlite.Statement(query.sql, args), Authorizer(tables, frozenset()), context, deadline
+            )
+
+        return run
 
     work = {name: named(query) for name, query in section.queries.items()}
     return ThreadedTools("sql", {spec.name: work.get(spec.name, free) for spec in specs}, specs, clock)
