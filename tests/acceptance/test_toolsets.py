@@ -57,7 +57,7 @@ turns:
   - call:
       - tool: receipt
         args: {to: ada@example.com, total: "{{ results[1].rows[0].total }}"}
-  - say: "{{ results[0].sent }}"
+  - say: "{{ results[3].sent }}"
 """
 
 
