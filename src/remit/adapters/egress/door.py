@@ -1,0 +1,253 @@
+"""Sends a request to a host that is permitted, at an address that was looked at.
+
+A name is resolved once for a connection; every address of it must be permitted; the one that was looked at is connected
+to, under the name of the host. A redirect is a new request, looked at as the first was, without the credentials unless
+it stays where they belong. Proxies of the environment are not used. An answer is taken piece by piece up to a size, and
+only uncompressed, so that what is small on the wire is small here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import urljoin
+
+import httpcore2
+from httpcore2 import AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
+
+from remit.adapters.egress.addresses import is_inner, is_metadata
+from remit.adapters.egress.urls import BadUrl, Target, read_url
+
+REDIRECTS_MAX = 5
+CONNECTIONS_MAX = 20
+_READS = frozenset({"GET", "HEAD"})
+
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a host."""
+
+
+class Closed(Exception):
+    """The request was not sent, because it may not be. The message says why, and is for the model as well."""
+
+
+class NotSent(Exception):
+    """The request certainly was not answered, for it was not sent: nobody could be connected to."""
+
+
+class NoAnswer(Exception):
+    """The request was sent, and nobody knows what became of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """`hosts`: who may be reached, by name or as `*.example.com`; `inner`: of these, whose addresses need not be of the open internet."""
+
+    hosts: tuple[str, ...]
+    inner: frozenset[str] = frozenset()
+
+    def permits(self, host: str) -> bool:
+        """Whether `host` may be reached at all."""
+        return any(
+            host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+            for pattern in self.hosts
+        )
+
+    def check(self, host: str, addresses: Sequence[str]) -> None:
+        """Return where all addresses of a host may be connected to. Raises: Closed."""
+        for text in addresses:
+            address = ipaddress.ip_address(text.partition("%")[0])
+            if is_metadata(address) or (is_inner(address) and host not in self.inner):
+                raise Closed(f"{host} is at an address of no open network")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """One request. `credentials` are headers that stay with the origin of the URL."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes = b""
+    bytes_max: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back. `is_cut`: there was more of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    is_cut: bool
+    url: str
+
+
+async def system_addresses(host: str, port: int) -> Sequence[str]:
+    """What the operating system says."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+class Door:
+    """HTTP under a policy. To be closed."""
+
+    def __init__(
+        self, policy: Policy, resolve: Resolve = system_addresses, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._policy = policy
+        backend = _Pinned(policy, resolve)
+        context = ssl.create_default_context() if tls is None else tls
+        # what may be done once only goes over a connection of its own: one that was idle may be dead
+        self._kept, self._fresh = (
+            httpcore2.AsyncConnectionPool(
+                ssl_context=context,
+                max_connections=CONNECTIONS_MAX,
+                max_keepalive_connections=kept,
+                network_backend=backend,
+            )
+            for kept in (CONNECTIONS_MAX, 0)
+        )
+
+    async def send(self, sending: Sending, timeout_s: float) -> Answer:
+        """The answer to a request, after the redirects of a read. Raises: Closed, NotSent, NoAnswer."""
+        is_read = sending.method in _READS
+        began = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                target = self._target(sending.url)
+                first = target.origin
+                for _ in range(REDIRECTS_MAX + 1):
+                    began = True
+                    answer = await self._send(sending, target, with_credentials=target.origin == first)
+                    place = answer.headers.get("location")
+                    if not 300 <= answer.status < 400 or not place or not is_read:
+                        return answer
+                    target = self._target(urljoin(str(target), place))
+        except TimeoutError as error:
+            raise (NoAnswer if began else NotSent)(f"no answer within {timeout_s:g} s") from error
+        except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout) as error:
+            if isinstance(error, _NotConnected):
+                raise error.closed from None
+            raise NotSent(f"it cannot be connected to ({type(error).__name__})") from error
+        except (
+            httpcore2.NetworkError,
+            httpcore2.ProtocolError,
+            httpcore2.TimeoutException,
+            OSError,
+        ) as error:
+            raise NoAnswer(f"the connection broke ({type(error).__name__})") from error
+        raise Closed(f"it redirects more than {REDIRECTS_MAX} times")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._kept.aclose()
+        await self._fresh.aclose()
+
+    def _target(self, url: str) -> Target:
+        try:
+            target = read_url(url)
+        except BadUrl as error:
+            raise Closed(f"the URL is not used: {error}") from error
+        if not self._policy.permits(target.host):
+            raise Closed(
+                f"the host {target.host} is not permitted; permitted: {', '.join(self._policy.hosts)}"
+            )
+        return target
+
+    async def _send(self, sending: Sending, target: Target, *, with_credentials: bool) -> Answer:
+        given = {**sending.headers, **(sending.credentials if with_credentials else {})}
+        headers = {name.lower(): value for name, value in given.items()}
+        headers |= {"host": target.authority, "accept-encoding": "identity"}
+        if sending.content or sending.method not in _READS:
+            headers["content-length"] = str(len(sending.content))
+        pool = self._kept if sending.method in _READS else self._fresh
+        url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        async with pool.stream(
+            sending.method, url, headers=_wire(headers), content=sending.content
+        ) as response:
+            got = {
+                name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
+            }
+            if got.get("content-encoding", "identity").lower() != "identity":
+                raise NoAnswer("its answer is compressed, which was not asked for")
+            content, is_cut = await _taken(response.aiter_stream(), sending.bytes_max)
+            return Answer(
+                status=response.status, headers=got, content=content, is_cut=is_cut, url=str(target)
+            )
+
+
+def _wire(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    wired = []
+    for name, value in headers.items():
+        if not value.isascii() or not value.isprintable():
+            raise Closed(f"the header {name} holds what no header may")
+        wired.append((name.encode(), value.encode()))
+    return wired
+
+
+async def _taken(stream: Any, bytes_max: int) -> tuple[bytes, bool]:
+    """The first `bytes_max` bytes, and whether there were more."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in stream:
+        parts.append(part[: bytes_max - size])
+        size += len(part)
+        if size > bytes_max:
+            return b"".join(parts), True
+    return b"".join(parts), False
+
+
+class _NotConnected(httpcore2.ConnectError):
+    """How the pool is told that an address may not be connected to."""
+
+    def __init__(self, closed: Closed) -> None:
+        super().__init__(str(closed))
+        self.closed = closed
+
+
+class _Pinned(AsyncNetworkBackend):
+    """Connects to an address that it has looked at, and to no name."""
+
+    def __init__(self, policy: Policy, resolve: Resolve) -> None:
+        self._policy = policy
+        self._resolve = resolve
+        self._network = AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> AsyncNetworkStream:
+        try:
+            addresses = await self._resolve(host, port)
+            self._policy.check(host, addresses)
+        except Closed as error:
+            raise _NotConnected(error) from error
+        except (OSError, ValueError) as error:
+            raise httpcore2.ConnectError(f"{host} is not found") from error
+        failed: httpcore2.ConnectError | httpcore2.ConnectTimeout | None = None
+        for address in dict.fromkeys(addresses):
+            try:
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failed = error
+        raise failed or httpcore2.ConnectError(f"{host} has no address")
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> AsyncNetworkStream:
+        """Never."""
+        raise httpcore2.ConnectError("sockets of the file system are not connected to")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between attempts, of which there is one."""
+        await asyncio.sleep(seconds)
