@@ -176,7 +176,7 @@ async def _start(settings: SandboxSettings, control: socket.socket) -> Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            env={"LANG": "C.UTF-8"},
+            env={},
             pass_fds=(inherited,),
             cwd="/",
             start_new_session=True,

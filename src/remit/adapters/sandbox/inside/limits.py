@@ -12,7 +12,7 @@ MB = 1024 * 1024
 class Limits:
     """What one call may use: memory of a process, CPU time, what it writes, files and tasks at once.
 
-    `processes` of one user, 0 where the user has others beside the sandbox's.
+    `processes` are the tasks of one user, over all processes.
     """
 
     memory_mb: int
@@ -38,7 +38,7 @@ def apply(limits: Limits) -> None:
     # these are Linux's own
     for name, most in (("NPROC", limits.processes), ("MSGQUEUE", 0), ("SIGPENDING", 64)):
         kind = getattr(resource, f"RLIMIT_{name}", -1)
-        if kind >= 0 and (most or name == "MSGQUEUE"):
+        if kind >= 0:
             _set(kind, most, most)
 
 

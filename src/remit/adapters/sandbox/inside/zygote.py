@@ -30,8 +30,13 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime")
 """What the interpreter and the libraries of packages need of the machine."""
 
 
+TASKS_SPARE = 500
+
+
 def main() -> None:
     """Serve until the other side goes away. Its arguments: where this package is, and the channel to us."""
+    os.environ.clear()
+    os.environ["LANG"] = "C.UTF-8"
     given = int(sys.argv[2])
     if given != CHANNEL:
         os.dup2(
@@ -78,7 +83,8 @@ def _enter(setup: Mapping[str, Any]) -> Rules:
     if namespaced:
         namespaces.enter(readable, setup["cells"])
     elif user is None:
-        limits = replace(limits, processes=0)  # the user has others, which would count
+        # the user has others beside the sandbox's, which count too, and may become more
+        limits = replace(limits, processes=limits.processes + TASKS_SPARE + _tasks_of(os.getuid()))
     profile = seccomp.function_profile(owns_files=namespaced, guards_truncate=version >= 3)
     return Rules(
         readable=readable,
@@ -88,6 +94,18 @@ def _enter(setup: Mapping[str, Any]) -> Rules:
         filter=seccomp.Filter(seccomp.program(profile, kernel.machine())),
         user=user,
     )
+
+
+def _tasks_of(user: int) -> int:
+    """How many threads of all processes a user has."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                count += len(os.listdir(f"/proc/{name}/task")) if os.stat(f"/proc/{name}").st_uid == user else 0
+            except OSError:
+                continue  # it has just ended
+    return count
 
 
 def _try(cell: Cell) -> None:

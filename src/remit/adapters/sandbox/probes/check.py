@@ -1,0 +1,154 @@
+"""Makes every attempt in a sandbox, and says which were stopped and by what.
+
+What is planted for them to find is real: a file that everybody may read, sockets that listen, processes that live. An
+attempt that breaks counts as open: only one that was refused, or ended by us as it should be, is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from remit.adapters.sandbox.inside.limits import Limits
+from remit.adapters.sandbox.pool import Request, SandboxPool, nothing_granted
+from remit.adapters.sandbox.probes import table
+from remit.adapters.sandbox.settings import SandboxSettings
+from remit.core.tools import Isolation
+from remit.ports.effects import EffectFailed
+from remit.ports.services import Clock
+
+DEADLINE_S = 15.0
+SHORT_S = 0.4
+SPIN_S = 5.0
+RESULT_BYTES_MAX = 100_000
+
+_HERE = Path(__file__).parent
+_TOOL = '''
+from typing import Any
+
+from remit.adapters.sandbox.probes.attempts import Stopped
+from remit.adapters.sandbox.probes.table import attempt
+from remit.tools import tool
+
+
+@tool
+def probe(name: str, world: dict[str, Any]) -> dict[str, str]:
+    """Make an attempt."""
+    try:
+        return {"reached": attempt(name, world)}
+    except Stopped as stopped:
+        return {"by": str(stopped)}
+'''
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """One attempt: what was tried, whether it is closed, and by what, or what it reached."""
+
+    name: str
+    tried: str
+    closed: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfCheck:
+    """The level at which the attempts were made, and what became of each."""
+
+    isolation: Isolation
+    probed: tuple[Probed, ...]
+
+
+def probing(settings: SandboxSettings) -> SandboxSettings:
+    """`settings` with the attempts in the place of its sources."""
+    texts = {f"remit/adapters/sandbox/probes/{one}.py": (_HERE / f"{one}.py").read_text() for one in _MODULES}
+    return replace(
+        settings,
+        sources={**texts, "probes.py": _TOOL},
+        limits=Limits(memory_mb=256, cpu_s=5, work_mb=16),
+        warm=1,
+        processes_max=4,
+    )
+
+
+_MODULES = ("__init__", "attempts", "table")
+
+
+async def check_sandbox(settings: SandboxSettings, clock: Clock) -> SelfCheck:
+    """Make every attempt in the sandbox of `settings`. Raises: RemitError `sandbox.unavailable`."""
+    pool = SandboxPool(probing(settings), clock)
+    try:
+        isolation = await pool.start()
+        async with planted() as world:
+            found = [_probed(pool, name, world) for name in table.attempts()]
+            return SelfCheck(isolation=isolation, probed=tuple(await asyncio.gather(*found)))
+    finally:
+        await pool.close()
+
+
+async def _probed(pool: SandboxPool, name: str, world: dict[str, Any]) -> Probed:
+    one = table.attempts()[name]
+    request = Request(
+        message={
+            "tool": "probe",
+            "args": {"name": name, "world": world},
+            "context": {"idempotency_key": "probe", "secrets": []},
+        },
+        timeout_s=SHORT_S if "tool.timeout" in one.ends else DEADLINE_S,
+        bytes_max=RESULT_BYTES_MAX,
+        answer=nothing_granted,
+    )
+    try:
+        told = await pool.ask(request)
+    except EffectFailed as error:
+        return Probed(name=name, tried=one.tried, closed=error.code in one.ends, by=error.message)
+    if isinstance(told, dict) and isinstance(told.get("by"), str):
+        return Probed(name=name, tried=one.tried, closed=True, by=told["by"])
+    return Probed(name=name, tried=one.tried, closed=False, by=str(told)[:200])
+
+
+@asynccontextmanager
+async def planted() -> AsyncIterator[dict[str, Any]]:
+    """What attempts look for outside: a file, sockets that listen, a process, a folder of another call."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-probe-")))
+        folder.chmod(0o755)
+        secret, work = folder / "secret", folder / "work"
+        secret.write_text("planted for the sandbox to find")
+        secret.chmod(0o644)
+        work.mkdir(mode=0o755)
+        abstract = f"remit-probe-{folder.name}"
+        listeners = [
+            (socket.AF_UNIX, str(folder / "socket")),
+            (socket.AF_UNIX, "\0" + abstract),
+            (socket.AF_INET, ("127.0.0.1", 0)),
+        ]
+        sockets = []
+        for family, address in listeners:
+            listener = stack.enter_context(socket.socket(family))
+            listener.bind(address)
+            listener.listen()
+            sockets.append(listener)
+        (folder / "socket").chmod(0o777)
+        sibling = await asyncio.create_subprocess_exec("sleep", "60")
+        try:
+            yield {
+                "secret": str(secret),
+                "work": str(work),
+                "unix": str(folder / "socket"),
+                "abstract": abstract,
+                "port": sockets[2].getsockname()[1],
+                "spin_s": SPIN_S,
+                "parent": os.getpid(),
+                "sibling": sibling.pid,
+            }
+        finally:
+            sibling.kill()
+            await sibling.wait()
