@@ -7,9 +7,10 @@ import platform
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import click
@@ -17,6 +18,7 @@ import click
 from remit.cli.asynchronous import run_async
 from remit.cli.output import clean, json_option, paint, print_json
 from remit.core.errors import Exit, RemitError
+from remit.core.tools import ISOLATION_LEVELS
 from remit.runtime.clock import SystemClock
 from remit.wiring.deployment import Deployment
 from remit.wiring.memories import MEMORY_URL, held
@@ -24,6 +26,7 @@ from remit.wiring.outbox import has_webhook
 from remit.wiring.probes import as_worker, commits_a_second, database_state, journal_state
 from remit.wiring.quota import MeasuredQuota, read_quotas
 from remit.wiring.remits import load_remit
+from remit.wiring.sandbox import given_sandbox
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "fail": ("✗", "red")}
 _FREE_BYTES_MIN = 200 * 1024 * 1024
@@ -39,12 +42,26 @@ class Finding:
     remedy: str = ""
 
 
-@click.command(epilog="\b\nExamples:\n  remit doctor\n  remit doctor agent-config.yaml --json\n")
+@click.command(
+    epilog="\b\nExamples:\n  remit doctor\n  remit doctor agent-config.yaml --json\n  remit doctor --sandbox\n"
+)
 @click.argument("config", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--sandbox", is_flag=True, help="Try to get out of the sandbox of Python tools, in over 100 ways."
+)
 @json_option
 @click.pass_obj
-def command(home: Path, config: Path | None, as_json: bool) -> None:
-    """Check this machine, the home folder and (if named) the governance file CONFIG. Exit 1 if a check fails."""
+def command(home: Path, config: Path | None, sandbox: bool, as_json: bool) -> None:
+    """Check this machine, the home folder and (if named) the governance file CONFIG. Exit 1 if a check fails.
+
+    With --sandbox, attempts to get out of the sandbox are really made inside it: exit 1 if one succeeds.
+    """
+    if sandbox:
+        from remit.cli.doctor_sandbox import report  # noqa: PLC0415 - much that the other checks do without
+
+        if report(as_json=as_json):
+            return
+        sys.exit(Exit.FAILED)
     deployment = Deployment(home=home, environment=os.environ)
     findings = [*(check(deployment) for check in _CHECKS), *_quotas(deployment)]
     if config is not None:
@@ -228,6 +245,28 @@ def _config(config: Path) -> Finding:
     )
 
 
+def _sandbox(_: Deployment) -> Finding:
+    try:
+        given = run_async(given_sandbox(SystemClock()))
+    except RemitError as error:
+        return Finding(
+            name="sandbox", status="note", detail=f"none: {error.cause}", remedy="no Python tool can run"
+        )
+    detail = f"Python tools run at the isolation level {given.isolation}"
+    if given.isolation == ISOLATION_LEVELS[-1]:
+        return Finding(name="sandbox", status="ok", detail=detail)
+    return Finding(
+        name="sandbox", status="note", detail=f"{detail}; {given.causes}", remedy=REMEDIES[given.isolation]
+    )
+
+
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "sandboxed": "tools have no work folder and can learn which files there are: permit user namespaces",
+        "process": "tools are not shut in: use Linux 5.13 or later, with Landlock and seccomp",
+    }
+)
+
 _CHECKS: tuple[Callable[[Deployment], Finding], ...] = (
     _python,
     _sqlite,
@@ -238,4 +277,5 @@ _CHECKS: tuple[Callable[[Deployment], Finding], ...] = (
     _webhook,
     _model,
     _telemetry,
+    _sandbox,
 )

@@ -71,6 +71,11 @@ class SandboxPool:
         self._free = asyncio.Semaphore(self._places)
         self._closed = False
 
+    @property
+    def causes(self) -> str:
+        """Why it is no better isolated, where it could be."""
+        return "; ".join(self._zygote.causes) if self._zygote is not None else ""
+
     async def start(self) -> Isolation:
         """Have processes ready; the level that they run at. Raises: RemitError `sandbox.unavailable`."""
         zygote = await self._up()

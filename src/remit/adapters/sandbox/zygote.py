@@ -62,7 +62,7 @@ def frame(message: Any) -> bytes:
 
 
 class Zygote:
-    """A zygote that is up. `level` is what it is."""
+    """A zygote that is up. `level` is what it is, `causes` say why it is none of the better ones."""
 
     def __init__(
         self, process: Process, control: socket.socket, level: Isolation, hearing: asyncio.Task[None]
@@ -70,6 +70,7 @@ class Zygote:
         self._process = process
         self._control = control
         self.level = level
+        self.causes: tuple[str, ...] = ()
         self._hearing = hearing
 
     @classmethod
@@ -151,12 +152,14 @@ async def start_best(settings: SandboxSettings, cells: Sequence[str], on_ended: 
 
     Raises: RemitError `sandbox.unavailable`, with the reason of each level that was tried.
     """
-    causes = []
+    causes: list[str] = []
     least = settings.exactly or settings.isolation
     most = ISOLATION_LEVELS.index(settings.exactly or ISOLATION_LEVELS[-1])
     for level in reversed(ISOLATION_LEVELS[max(ISOLATION_LEVELS.index(least), 1) : most + 1]):
         try:
-            return await Zygote.start(settings, level, cells, on_ended)
+            zygote = await Zygote.start(settings, level, cells, on_ended)
+            zygote.causes = tuple(causes)
+            return zygote
         except RemitError as error:
             causes.append(f"{level}: {error.cause}")
     raise RemitError(

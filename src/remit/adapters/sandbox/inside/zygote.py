@@ -102,7 +102,9 @@ def _tasks_of(user: int) -> int:
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
-                count += len(os.listdir(f"/proc/{name}/task")) if os.stat(f"/proc/{name}").st_uid == user else 0
+                count += (
+                    len(os.listdir(f"/proc/{name}/task")) if os.stat(f"/proc/{name}").st_uid == user else 0
+                )
             except OSError:
                 continue  # it has just ended
     return count

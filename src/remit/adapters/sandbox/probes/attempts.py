@@ -312,13 +312,17 @@ def own_signal(world: World) -> object:
     """Has the kernel send a signal in its place, when a pipe can be read."""
     import fcntl  # noqa: PLC0415 - beside what it is for
 
-    reads, writes = os.pipe()
+    reads, _ = os.pipe()
     fcntl.fcntl(reads, 8, world["sibling"])  # F_SETOWN
     return "a signal to another"
 
 
 def raise_limit(world: World) -> object:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (100_000, 100_000))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most + 1))
+    except ValueError as error:
+        raise Stopped(str(error)) from error
     return "a higher limit"
 
 

@@ -118,37 +118,28 @@ async def _probed(pool: SandboxPool, name: str, world: dict[str, Any]) -> Probed
 async def planted() -> AsyncIterator[dict[str, Any]]:
     """What attempts look for outside: a file, sockets that listen, a process, a folder of another call."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-probe-")))
-        folder.chmod(0o755)
-        secret, work = folder / "secret", folder / "work"
-        secret.write_text("planted for the sandbox to find")
-        secret.chmod(0o644)
-        work.mkdir(mode=0o755)
-        abstract = f"remit-probe-{folder.name}"
-        listeners = [
-            (socket.AF_UNIX, str(folder / "socket")),
-            (socket.AF_UNIX, "\0" + abstract),
-            (socket.AF_INET, ("127.0.0.1", 0)),
-        ]
-        sockets = []
-        for family, address in listeners:
-            listener = stack.enter_context(socket.socket(family))
-            listener.bind(address)
-            listener.listen()
-            sockets.append(listener)
-        (folder / "socket").chmod(0o777)
+        world = _plant(stack)
         sibling = await asyncio.create_subprocess_exec("sleep", "60")
         try:
-            yield {
-                "secret": str(secret),
-                "work": str(work),
-                "unix": str(folder / "socket"),
-                "abstract": abstract,
-                "port": sockets[2].getsockname()[1],
-                "spin_s": SPIN_S,
-                "parent": os.getpid(),
-                "sibling": sibling.pid,
-            }
+            yield {**world, "spin_s": SPIN_S, "parent": os.getpid(), "sibling": sibling.pid}
         finally:
             sibling.kill()
             await sibling.wait()
+
+
+def _plant(stack: ExitStack) -> dict[str, Any]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-probe-")))
+    folder.chmod(0o755)
+    secret, work = folder / "secret", folder / "work"
+    secret.write_text("planted for the sandbox to find")
+    secret.chmod(0o644)
+    work.mkdir(mode=0o755)
+    path, abstract = str(folder / "socket"), f"remit-probe-{folder.name}"
+    for address in (path, "\0" + abstract):
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(address)
+        listener.listen()
+    Path(path).chmod(0o777)
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    port = listener.getsockname()[1]
+    return {"secret": str(secret), "work": str(work), "unix": path, "abstract": abstract, "port": port}

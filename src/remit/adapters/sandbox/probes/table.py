@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import resource
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -36,22 +39,20 @@ def _files() -> dict[str, Attempt]:
         "secret_upwards": Attempt("read it by way of ..", read("../../../../../../..{secret}")),
         "secret_by_proc": Attempt("read it through /proc/self/root", read("/proc/self/root{secret}")),
         "secret_metadata": Attempt(
-            "learn its size", of_files(lambda world: tried.os.stat(world["secret"]).st_size)
+            "learn its size", of_files(lambda world: os.stat(world["secret"]).st_size)
         ),
-        "secret_mode": Attempt(
-            "change its mode", of_files(lambda world: tried.os.chmod(world["secret"], 0o666))
-        ),
-        "secret_times": Attempt("change its times", of_files(lambda world: tried.os.utime(world["secret"]))),
-        "secret_cut": Attempt("cut it", of_files(lambda world: tried.os.truncate(world["secret"], 5))),
-        "ssh_keys": Attempt("list the keys of root", of_files(lambda world: tried.os.listdir("/root/.ssh"))),
-        "home": Attempt("list the homes", of_files(lambda world: tried.os.listdir("/home"))),
-        "root_folder": Attempt("list /", of_files(lambda world: tried.os.listdir("/"))),
+        "secret_mode": Attempt("change its mode", of_files(lambda world: os.chmod(world["secret"], 0o640))),
+        "secret_times": Attempt("change its times", of_files(lambda world: os.utime(world["secret"]))),
+        "secret_cut": Attempt("cut it", of_files(lambda world: os.truncate(world["secret"], 5))),
+        "ssh_keys": Attempt("list the keys of root", of_files(lambda world: os.listdir("/root/.ssh"))),
+        "home": Attempt("list the homes", of_files(lambda world: os.listdir("/home"))),
+        "root_folder": Attempt("list /", of_files(lambda world: os.listdir("/"))),
         "temporary": Attempt("write into /tmp", write("/tmp/remit-probe")),  # noqa: S108 - what is tried
         "shared_memory": Attempt("write into /dev/shm", write("/dev/shm/remit-probe")),  # noqa: S108
         "system": Attempt("write into /usr/bin", write("/usr/bin/remit-probe")),
-        "interpreter": Attempt("write beside the interpreter's modules", write(f"{tried.os.__file__}.probe")),
+        "interpreter": Attempt("write beside the interpreter's modules", write(f"{os.__file__}.probe")),
         "other_work": Attempt(
-            "list another call's work folder", of_files(lambda world: tried.os.listdir(world["work"]))
+            "list another call's work folder", of_files(lambda world: os.listdir(world["work"]))
         ),
         "symlink": Attempt("read through a link of its own", of_files(tried.symlink)),
         "hard_link": Attempt("link a file of others", of_files(tried.link)),
@@ -62,7 +63,7 @@ def _files() -> dict[str, Attempt]:
         "terminals": Attempt("open /dev/ptmx", read("/dev/ptmx")),
         "make_device": Attempt("make a device", call("mknodat", -100, b"device\0", 0o020666, 0x103)),
         "sys": Attempt("read /sys", read("/sys/kernel/mm/transparent_hugepage/enabled")),
-        "cgroup": Attempt("list control groups", of_files(lambda world: tried.os.listdir("/sys/fs/cgroup"))),
+        "cgroup": Attempt("list control groups", of_files(lambda world: os.listdir("/sys/fs/cgroup"))),
     }
 
 
@@ -73,7 +74,7 @@ def _processes() -> dict[str, Attempt]:
         "proc_first": Attempt("read what the first process is", read("/proc/1/cmdline")),
         "proc_memory": Attempt("open its memory as a file", read("/proc/self/maps")),
         "trace_me": Attempt("be traced", call("ptrace", 0, 0, 0, 0)),
-        "trace_parent": Attempt("trace our process", call("ptrace", 16, "$parent", 0, 0)),
+        "trace_parent": Attempt("trace our process", call("ptrace", 0x4206, "$parent", 0, 0)),
         "read_memory": Attempt("read our memory", call("process_vm_readv", "$parent", 0, 0, 0, 0, 0)),
         "write_memory": Attempt("write our memory", call("process_vm_writev", "$parent", 0, 0, 0, 0, 0)),
         "pidfd": Attempt("have a handle of our process", call("pidfd_open", "$parent", 0)),
@@ -99,7 +100,7 @@ def _processes() -> dict[str, Attempt]:
 
 
 def _foreign_limits(world: World) -> object:
-    return tried.resource.prlimit(world["parent"], tried.resource.RLIMIT_NOFILE)
+    return resource.prlimit(world["parent"], resource.RLIMIT_NOFILE)
 
 
 def _network() -> dict[str, Attempt]:
@@ -189,8 +190,8 @@ def _kernel() -> dict[str, Attempt]:
 
 
 def _foreign_table(world: World) -> str:
-    libc = tried.ctypes.CDLL(None, use_errno=True)
-    answer = libc.syscall(tried.ctypes.c_long(0x40000000 | 39))
+    libc = ctypes.CDLL(None, use_errno=True)
+    answer = libc.syscall(ctypes.c_long(0x40000000 | 39))
     return f"the kernel answered {answer}"
 
 
