@@ -21,7 +21,7 @@ DYNAMIC_USERS = range(61184, 65520)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What processes are held to. `user`: who they become, where they are root; `namespaced`: where they lie already.
+    """What processes are held to. `namespaced`: they lie in namespaces already.
 
     `landlock_abi` is 0, and there is no `filter`, where this machine has none.
     """
@@ -31,38 +31,39 @@ class Rules:
     namespaced: bool
     landlock_abi: int
     filter: seccomp.Filter | None
-    user: int | None
     access: int = landlock.READ
 
 
-def sandbox_user() -> int | None:
-    """Who a sandboxed process becomes: of root, somebody who owns nothing; of anybody else, who they are."""
+def sandbox_users(count: int) -> list[int | None]:
+    """Who processes become: of root, each somebody else who owns nothing; of anybody else, who they are."""
     if os.getuid() != 0:
-        return None
-    return DYNAMIC_USERS[os.getppid() % len(DYNAMIC_USERS)]
+        return [None] * count
+    first = os.getpid() * count
+    return [DYNAMIC_USERS[(first + number) % len(DYNAMIC_USERS)] for number in range(count)]
 
 
 class Cell:
     """A place for one process at a time: its work folder, where there is one, and the rules of what it may open."""
 
-    def __init__(self, rules: Rules, name: str) -> None:
-        """Raises: OSError."""
-        self._rules = rules
+    def __init__(self, rules: Rules, name: str, user: int | None) -> None:
+        """`user`: who the process becomes, where it is root. Raises: OSError."""
+        self.rules = rules
+        self._user = user
         self._work: WorkFolder | None = None
         if rules.namespaced:
-            user = NOBODY if rules.user is None else rules.user
-            self._work = WorkFolder(name, rules.limits.work_mb, user)
+            owner = NOBODY if user is None else user
+            self._work = WorkFolder(name, rules.limits.work_mb, owner)
             self._work.make()
         self._opened = self._open()
 
     def _open(self) -> int:
-        if not self._rules.landlock_abi:
+        if not self.rules.landlock_abi:
             return -1
-        grants = [(path, self._rules.access) for path in self._rules.readable]
+        grants = [(path, self.rules.access) for path in self.rules.readable]
         if self._work is not None:
             grants.append((self._work.path, landlock.WORK))
             grants += [(f"/dev/{name}", landlock.READ | landlock.WRITE_FILE) for name in DEVICES]
-        return landlock.ruleset(grants, self._rules.landlock_abi)
+        return landlock.ruleset(grants, self.rules.landlock_abi)
 
     def clear(self) -> None:
         """Make it as new, now that its process has ended. Raises: OSError."""
@@ -74,13 +75,13 @@ class Cell:
 
     def lock(self, parent: int) -> None:
         """Hold this process to it, and to the life of `parent`. Raises: OSError, ValueError; then it must end."""
-        rules = self._rules
+        rules = self.rules
         os.umask(0o077)
         limits.apply(rules.limits)
-        if rules.user is not None:
+        if self._user is not None:
             os.setgroups([])
-            os.setresgid(rules.user, rules.user, rules.user)
-            os.setresuid(rules.user, rules.user, rules.user)
+            os.setresgid(self._user, self._user, self._user)
+            os.setresuid(self._user, self._user, self._user)
         if self._work is not None:
             os.chdir(self._work.path)
             os.environ["HOME"] = os.environ["TMPDIR"] = self._work.path

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from remit.adapters.sandbox.inside import kernel, landlock, namespaces, runner, seccomp, wire
-from remit.adapters.sandbox.inside.jail import Cell, Rules, sandbox_user
+from remit.adapters.sandbox.inside.jail import Cell, Rules, sandbox_users
 from remit.adapters.sandbox.inside.limits import Limits
 from remit.adapters.sandbox.inside.sources import Sources
 
@@ -46,8 +46,7 @@ def main() -> None:
     control = socket.socket(fileno=CHANNEL)
     setup = wire.receive(control)
     try:
-        rules = _enter(setup)
-        cells = [Cell(rules, name) for name in setup["cells"]]
+        cells = _cells(setup)
         _try(cells[0])
         sources = Sources(setup["sources"])
     except (OSError, SyntaxError, ValueError) as error:
@@ -61,39 +60,41 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    wire.send(control, {"level": setup["level"], "landlock": rules.landlock_abi})
+    wire.send(control, {"level": setup["level"], "landlock": cells[0].rules.landlock_abi})
     _Zygote(control, cells, sources).serve()
 
 
-def _enter(setup: Mapping[str, Any]) -> Rules:
-    """Be in the namespaces that are wanted, and know what each process will be held to. Raises: OSError."""
+def _cells(setup: Mapping[str, Any]) -> list[Cell]:
+    """Be in the namespaces that are wanted, and have a place for each process. Raises: OSError."""
     level = setup["level"]
     namespaced = level == "namespaced"
     wanted = (*SYSTEM, sys.base_prefix, *_packages(setup), *setup["readable"])
     readable = [path for path in wanted if os.path.exists(path)]
     limits = Limits(**setup["limits"])
     if level == "process":
-        return Rules(
-            readable=readable, limits=limits, namespaced=False, landlock_abi=0, filter=None, user=None
-        )
+        rules = Rules(readable=readable, limits=limits, namespaced=False, landlock_abi=0, filter=None)
+        return [Cell(rules, name, None) for name in setup["cells"]]
     version = landlock.abi()
     if not version:
         raise OSError("this kernel has no Landlock")
-    user = sandbox_user()
+    names = setup["cells"]
+    users = sandbox_users(len(names))
     if namespaced:
-        namespaces.enter(readable, setup["cells"])
-    elif user is None:
-        # the user has others beside the sandbox's, which count too, and may become more
-        limits = replace(limits, processes=limits.processes + TASKS_SPARE + _tasks_of(os.getuid()))
+        namespaces.enter(readable, names)
+    if (
+        users[0] is None
+    ):  # all calls are one user's, as are, without namespaces, processes that are none of ours
+        others = 0 if namespaced else TASKS_SPARE + _tasks_of(os.getuid())
+        limits = replace(limits, processes=limits.processes * len(names) + others)
     profile = seccomp.function_profile(owns_files=namespaced, guards_truncate=version >= 3)
-    return Rules(
+    rules = Rules(
         readable=readable,
         limits=limits,
         namespaced=namespaced,
         landlock_abi=version,
         filter=seccomp.Filter(seccomp.program(profile, kernel.machine())),
-        user=user,
     )
+    return [Cell(rules, name, user) for name, user in zip(names, users, strict=True)]
 
 
 def _tasks_of(user: int) -> int:

@@ -87,8 +87,11 @@ async def check_sandbox(settings: SandboxSettings, clock: Clock) -> SelfCheck:
     try:
         isolation = await pool.start()
         async with planted() as world:
-            found = [_probed(pool, name, world) for name in table.attempts()]
-            return SelfCheck(isolation=isolation, probed=tuple(await asyncio.gather(*found)))
+            together = [name for name, one in table.attempts().items() if not one.ends]
+            found = await asyncio.gather(*(_probed(pool, name, world) for name in together))
+            # a bomb, and what has to do with time, goes alone: processes of one user share its limits
+            found += [await _probed(pool, name, world) for name in table.attempts() if name not in together]
+            return SelfCheck(isolation=isolation, probed=tuple(found))
     finally:
         await pool.close()
 
