@@ -12,6 +12,7 @@ from remit.cli.controls import set_control, told
 from remit.cli.output import clean_text, json_option, print_json, print_table
 from remit.cli.people import as_option, reason_option
 from remit.cli.tools_call import call
+from remit.cli.tools_import import import_tools
 from remit.core.errors import RemitError
 from remit.core.tools import ToolSpec
 from remit.wiring.remits import load_remit, tool_declarations
@@ -25,6 +26,7 @@ def command() -> None:
 
 
 command.add_command(call)
+command.add_command(import_tools)
 _config_argument = click.argument("config", type=click.Path(path_type=Path), required=False)
 
 

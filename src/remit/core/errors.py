@@ -45,6 +45,9 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "data.denied": _kind(
             403, Exit.REFUSED, "allow the data class in data_access, or do without the data"
         ),
+        "egress.denied": _kind(
+            403, Exit.REFUSED, "list the host in the toolset; an inner address needs inner_hosts too"
+        ),
         "args.invalid": _kind(422, Exit.REFUSED, "send arguments that fit the tool's schema"),
         "action.conflict": _kind(409, Exit.REFUSED, "an action id stands for one action: use a new id"),
         "action.in_flight": _kind(409, Exit.REFUSED, "wait for the first performance of this action to end"),

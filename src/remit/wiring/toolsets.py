@@ -17,6 +17,7 @@ from remit.core.errors import RemitError
 from remit.core.tools import Declared
 from remit.governance.remit import NamedToolset
 from remit.governance.toolsets import (
+    HttpToolset,
     KnowledgeToolset,
     MailToolset,
     PythonToolset,
@@ -75,6 +76,10 @@ def _extra(name: str) -> Iterator[None]:
 def declare(name: str, section: Toolset, folder: Path) -> Declared:
     """The tools of a toolset of a governance file in `folder`. Opens nothing. Raises: RemitError."""
     match section:
+        case HttpToolset():
+            from remit.adapters.tools.http.specs import declare_http  # noqa: PLC0415 - reads OpenAPI documents
+
+            return declare_http(section, folder)
         case KnowledgeToolset():
             return declare_knowledge(name, section)
         case MailToolset():
@@ -94,6 +99,11 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
     """The tools of a toolset, ready to be called. Raises: RemitError `toolset.unavailable`."""
     match named.section:
         # what a kind needs is imported where there is one of it
+        case HttpToolset() as section:
+            from remit.adapters.tools.http.toolset import open_http  # noqa: PLC0415
+
+            services = (place.environment, place.clock)
+            return await asyncio.to_thread(open_http, section, named.declared, place.folder, services)
         case KnowledgeToolset() as section:
             from remit.adapters.tools.knowledge.pages import IndexOptions  # noqa: PLC0415
             from remit.adapters.tools.knowledge.toolset import open_knowledge  # noqa: PLC0415

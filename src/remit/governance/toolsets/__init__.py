@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Discriminator, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from remit.governance.toolsets.http import HttpToolset
 from remit.governance.toolsets.knowledge import KnowledgeToolset
 from remit.governance.toolsets.mail import MailToolset
 from remit.governance.toolsets.override import ToolOverride
@@ -20,6 +21,7 @@ from remit.governance.toolsets.support import SupportToolset
 
 __all__ = [
     "SUPPORT",
+    "HttpToolset",
     "KnowledgeToolset",
     "MailToolset",
     "PythonToolset",
@@ -34,7 +36,8 @@ SUPPORT = "support"
 
 ToolsetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Toolset: TypeAlias = Annotated[
-    KnowledgeToolset | MailToolset | PythonToolset | SqlToolset | SupportToolset, Discriminator("kind")
+    HttpToolset | KnowledgeToolset | MailToolset | PythonToolset | SqlToolset | SupportToolset,
+    Discriminator("kind"),
 ]
 
 

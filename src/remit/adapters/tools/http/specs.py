@@ -1,0 +1,136 @@
+"""The declarations of an HTTP service's tools. Reads the document beside the governance file, and opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from remit.adapters.tools.http.openapi import operations_of
+from remit.adapters.tools.http.operations import Operation, Placed, Where, holes
+from remit.core.canonical import digest
+from remit.core.errors import RemitError
+from remit.core.tools import Declared, ToolSpec
+from remit.governance.toolsets import HttpToolset
+from remit.governance.toolsets.http import OperationSection
+
+DOCUMENT_BYTES_MAX = 20_000_000
+DESCRIPTION_CHARS_MAX = 1_000
+
+
+def declare_http(section: HttpToolset, folder: Path) -> Declared:
+    """A tool for each listed operation. Raises: RemitError `config.invalid`, `config.missing`."""
+    if (section.url is None) == (section.url_env is None):
+        raise RemitError("config.invalid", "a service has a url or a url_env, and not both")
+    _check_auth(section)
+    document, content_digest = read_document(section, folder)
+    known = {} if document is None else operations_of(document)
+    specs = [_spec(tool, operation, given) for tool, operation, given in listed(section, known)]
+    return Declared(tuple(specs), content_digest)
+
+
+def read_document(section: HttpToolset, folder: Path) -> tuple[Any, str]:
+    """The OpenAPI document of a section, None where it has none, and its digest. Raises: RemitError."""
+    if section.openapi is None:
+        return None, digest(b"")
+    content = _content(folder / section.openapi)
+    return parsed(content), digest(content)
+
+
+def listed(
+    section: HttpToolset, known: Mapping[str, Operation]
+) -> Iterator[tuple[str, Operation, OperationSection]]:
+    """The operations that are tools, with their names. Raises: RemitError `config.invalid`."""
+    for key, given in section.operations.items():
+        if section.openapi is None:
+            operation = _written(key, given)
+        elif key not in known:
+            near = ", ".join(sorted(known)[:20])
+            raise RemitError(
+                "config.invalid", f"the document has no operation {key!r}", remedy=f"there are {near}"
+            )
+        elif given.method or given.path or given.args:
+            raise RemitError("config.invalid", f"{key}: method, path and args stand in the document")
+        else:
+            operation = known[key]
+        if operation.problem:
+            raise RemitError("config.invalid", f"{key} can be no tool: {operation.problem}")
+        missing = holes(operation.path) - {
+            name for name, one in operation.placed.items() if one.where == "path"
+        }
+        if missing:
+            raise RemitError("config.invalid", f"{key}: nothing says what {', '.join(sorted(missing))} is")
+        yield given.name or key, operation, given
+
+
+def _written(name: str, given: OperationSection) -> Operation:
+    if given.method is None or given.path is None:
+        raise RemitError("config.invalid", f"{name} has no method and path, and there is no document")
+    if not given.path.startswith("/") or any(char in given.path for char in "?#\\ "):
+        raise RemitError("config.invalid", f"{name}: a path begins with / and has no query")
+    in_path = holes(given.path)
+    rest: Where = "query" if given.method in ("GET", "HEAD", "DELETE") else "field"
+    placed = {
+        argument: Placed(where="path" if argument in in_path else rest, schema=schema, is_required=True)
+        for argument, schema in given.args.items()
+    }
+    return Operation(
+        name=name,
+        method=given.method,
+        path=given.path,
+        description=given.tool.description or f"{given.method} {given.path}",
+        placed=placed,
+    )
+
+
+def _spec(name: str, operation: Operation, given: OperationSection) -> ToolSpec:
+    spec = ToolSpec(
+        name=name,
+        description=operation.description[:DESCRIPTION_CHARS_MAX],
+        args_schema=operation.args_schema,
+        effect=operation.effect,
+        idempotency="idempotent" if given.idempotency_header else operation.idempotency,
+        records="records" if given.pages else None,
+        timeout_s=30.0,
+    )
+    applied = given.tool.applied(spec)
+    if operation.effect == "read" and applied.effect == "write":
+        return replace(applied, idempotency=given.tool.idempotency or "at_most_once")
+    return applied
+
+
+def _check_auth(section: HttpToolset) -> None:
+    auth = section.auth
+    if auth is None:
+        return
+    ways = [auth.bearer_env, auth.header_env, auth.basic_env, auth.query_env]
+    if sum(way is not None for way in ways) != 1:
+        raise RemitError("config.invalid", "auth has one of bearer_env, header_env, basic_env and query_env")
+    if (auth.header is None) != (auth.header_env is None) or (auth.query is None) != (auth.query_env is None):
+        raise RemitError("config.invalid", "header and header_env need each other, as query and query_env do")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RemitError("config.missing", f"{path} cannot be read", cause=str(error)) from error
+    if len(content) > DOCUMENT_BYTES_MAX:
+        raise RemitError("config.too_large", f"{path} is larger than {DOCUMENT_BYTES_MAX} bytes")
+    return content
+
+
+def parsed(content: bytes) -> Any:
+    """A document of JSON or YAML. Raises: RemitError `config.invalid`."""
+    try:
+        if content.lstrip()[:1] == b"{":
+            return orjson.loads(content)
+        return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  a safe one
+    except (orjson.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise RemitError(
+            "config.invalid", "the document is neither JSON nor YAML", cause=str(error)[:300]
+        ) from error

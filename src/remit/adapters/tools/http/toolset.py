@@ -1,0 +1,270 @@
+"""Calls of an HTTP service: one request each, with credentials that are put in here and nowhere else.
+
+A read, and what the service does once by a key, is tried again while there is time; what is neither is sent once, and
+where its answer is not heard, nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urljoin
+
+import orjson
+
+from remit.adapters.egress.door import (
+    Answer,
+    Closed,
+    Door,
+    NoAnswer,
+    NotSent,
+    Policy,
+    Resolve,
+    Sending,
+    system_addresses,
+)
+from remit.adapters.egress.urls import BadUrl, Target, read_url
+from remit.adapters.tools.http.openapi import operations_of
+from remit.adapters.tools.http.operations import Operation
+from remit.adapters.tools.http.specs import listed, read_document
+from remit.core.canonical import Json
+from remit.core.errors import RemitError
+from remit.core.tools import Declared, ToolSpec
+from remit.governance.toolsets import HttpToolset
+from remit.governance.toolsets.http import AuthSection, OperationSection, PagesSection
+from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.services import Clock
+
+RESERVE = 0.95  # our own deadline comes a little before the caller's, so that the reason gets through
+TRIES_MAX = 3
+PAGES_MAX = 100
+RECORDS_MAX = 1_000
+_PAUSE_S = 0.2
+_AGAIN = frozenset({429, 502, 503, 504})
+_TOLD_CHARS_MAX = 300
+
+
+def open_http(
+    section: HttpToolset,
+    declared: Declared,
+    folder: Path,
+    services: tuple[Mapping[str, str], Clock],
+    resolve: Resolve = system_addresses,
+) -> HttpTools:
+    """The tools of `section`. Sends nothing yet. Raises: RemitError `toolset.unavailable`."""
+    environment, clock = services
+    base = section.url or environment.get(str(section.url_env), "")
+    if not base:
+        raise RemitError(
+            "toolset.unavailable", f"{section.url_env} is not set", remedy="set it to the service's URL"
+        )
+    try:
+        target = read_url(base)
+    except BadUrl as error:
+        raise RemitError("toolset.unavailable", f"the URL of the service is not used: {error}") from error
+    if "?" in target.path:
+        raise RemitError("toolset.unavailable", "the URL of the service has a query")
+    document, digest = read_document(section, folder)
+    if digest != declared.digest:
+        raise RemitError("toolset.unavailable", f"{section.openapi} has changed since it was declared")
+    known = {} if document is None else operations_of(document)
+    operations = {tool: (operation, given) for tool, operation, given in listed(section, known)}
+    policy = Policy(hosts=(target.host, *section.hosts), inner=frozenset(section.inner_hosts))
+    service = _Service(target, _credentials(section.auth, environment), section.response_bytes_max)
+    return HttpTools(declared.specs, operations, service, Door(policy, resolve), clock)
+
+
+class _Service:
+    """Where the service is, and what is put into each request to it. Shows no secret."""
+
+    def __init__(self, target: Target, credentials: tuple[Mapping[str, str], str], bytes_max: int) -> None:
+        self.base = str(target)
+        self.target = target
+        self.headers, self.query = credentials
+        self.bytes_max = bytes_max
+
+    def url_with_key(self, url: str) -> str:
+        """The URL, with the key where the service takes it in the query."""
+        return f"{url}{'&' if '?' in url else '?'}{self.query}" if self.query else url
+
+
+def _credentials(auth: AuthSection | None, environment: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
+    """Headers, and a piece of the query. Raises: RemitError `toolset.unavailable`."""
+    if auth is None:
+        return {}, ""
+    name = auth.bearer_env or auth.header_env or auth.basic_env or auth.query_env or ""
+    secret = environment.get(name, "")
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise RemitError(
+            "toolset.unavailable", f"{name} is not set, or is no key", remedy="set it to the service's key"
+        )
+    if auth.bearer_env:
+        return {"authorization": f"Bearer {secret}"}, ""
+    if auth.header and auth.header_env:
+        return {auth.header: secret}, ""
+    if auth.basic_env:
+        return {"authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}, ""
+    return {}, f"{quote(auth.query or '', safe='')}={quote(secret, safe='')}"
+
+
+class HttpTools:
+    """A `ToolHost` of one service's operations. To be closed."""
+
+    def __init__(
+        self,
+        specs: tuple[ToolSpec, ...],
+        operations: Mapping[str, tuple[Operation, OperationSection]],
+        service: _Service,
+        door: Door,
+        clock: Clock,
+    ) -> None:
+        self.notices: tuple[str, ...] = ()
+        self._specs = {spec.name: spec for spec in specs}
+        self._operations = operations
+        self._service = service
+        self._door = door
+        self._clock = clock
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The declarations."""
+        return tuple(self._specs.values())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._door.close()
+
+    async def call(self, tool: str, args: Json, context: CallContext) -> Json:
+        """What the service answers: `{"status", "body"}`, or `{"status", "records"}` of a list over several pages.
+
+        Raises: EffectFailed where nothing happened; anything else where nobody knows.
+        """
+        operation, given = self._operations[tool]
+        ends_ns = self._clock.monotonic_ns() + int(context.constraints.timeout_s * RESERVE * 1e9)
+        url, headers, content = operation.request(self._service.base, args)
+        if given.idempotency_header:
+            headers[given.idempotency_header] = context.idempotency_key
+        sending = Sending(
+            method=operation.method,
+            url=url,
+            headers=headers,
+            credentials=self._service.headers,
+            content=content,
+            bytes_max=self._service.bytes_max,
+        )
+        if given.pages is not None:
+            return await self._pages(tool, sending, given.pages, context, ends_ns)
+        answer = await self._answered(tool, sending, ends_ns)
+        result: dict[str, Json] = {"status": answer.status, **_body(answer)}
+        if answer.is_cut:
+            result["truncated"] = True
+        return result
+
+    async def _pages(
+        self, tool: str, sending: Sending, pages: PagesSection, context: CallContext, ends_ns: int
+    ) -> Json:
+        most = context.constraints.records_max or RECORDS_MAX
+        records: list[Json] = []
+        first = sending.url
+        for number in range(1, PAGES_MAX + 1):
+            if pages.page_param:
+                sending = replace(sending, url=_with(first, pages.page_param, str(number)))
+            answer = await self._answered(tool, sending, ends_ns)
+            body = _body(answer).get("body")
+            found = _at(body, pages.items)
+            if answer.is_cut or not isinstance(found, list):
+                raise EffectFailed("tool.failed", f"the answer has no list {pages.items}, or is too large")
+            records += found
+            onward = self._onward(first, answer, body, pages)
+            if len(records) > most or not found or onward is None:
+                break
+            sending = replace(sending, url=onward)
+        return {"status": answer.status, "records": records[:most], "truncated": len(records) > most}
+
+    def _onward(self, first: str, answer: Answer, body: Json, pages: PagesSection) -> str | None:
+        """Where the list goes on, None where it ends."""
+        if pages.page_param:
+            return first
+        if pages.cursor and pages.cursor_param:
+            cursor = _at(body, pages.cursor)
+            return _with(first, pages.cursor_param, str(cursor)) if cursor else None
+        place = _at(body, pages.next_url) if pages.next_url else None
+        if not place:
+            return None
+        url = urljoin(answer.url, str(place))
+        try:
+            if read_url(url).origin != self._service.target.origin:
+                raise EffectFailed("egress.denied", "the next page is at another service")
+        except BadUrl as error:
+            raise EffectFailed("egress.denied", f"the next page is at no URL: {error}") from error
+        return url
+
+    async def _answered(self, tool: str, sending: Sending, ends_ns: int) -> Answer:
+        """A good answer. Raises: EffectFailed; NoAnswer where nobody knows."""
+        again = self._specs[tool].idempotency == "idempotent" or self._specs[tool].effect != "write"
+        with_key = replace(sending, url=self._service.url_with_key(sending.url))
+        for number in range(1, TRIES_MAX + 1):
+            pause_s = _PAUSE_S * 2 ** (number - 1)
+            try:
+                answer = await self._door.send(
+                    with_key, max((ends_ns - self._clock.monotonic_ns()) / 1e9, 0.01)
+                )
+                if answer.status < 300:
+                    return answer
+                failed: Exception = _failure(answer, again)
+                pause_s = max(pause_s, _retry_after_s(answer)) if answer.status in _AGAIN else -1.0
+            except Closed as error:
+                raise EffectFailed("egress.denied", str(error)) from error
+            except NotSent as error:
+                failed = EffectFailed("tool.failed", str(error), retryable=True)
+            except NoAnswer as error:
+                failed = EffectFailed("tool.timeout", str(error), retryable=True) if again else error
+            left_s = (ends_ns - self._clock.monotonic_ns()) / 1e9
+            if not again or pause_s < 0 or number == TRIES_MAX or pause_s >= left_s:
+                break
+            await asyncio.sleep(pause_s)
+        raise failed
+
+
+def _failure(answer: Answer, again: bool) -> Exception:
+    """What became of a request that was answered, and not well."""
+    body = _body(answer)
+    told = orjson.dumps(next(iter(body.values()), None)).decode()[:_TOLD_CHARS_MAX]
+    message = f"the service answered {answer.status}: {told}"
+    if answer.status >= 500 and not again:
+        return NoAnswer(message)  # it may have been done all the same
+    return EffectFailed("tool.failed", message, retryable=answer.status in _AGAIN or answer.status >= 500)
+
+
+def _retry_after_s(answer: Answer) -> float:
+    text = answer.headers.get("retry-after", "")
+    return float(text) if text.isdecimal() else 0.0
+
+
+def _body(answer: Answer) -> dict[str, Json]:
+    """The body as JSON, or as text; nothing of any other kind."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not answer.content:
+        return {}
+    if kind.endswith("json") and not answer.is_cut:
+        try:
+            return {"body": orjson.loads(answer.content)}
+        except orjson.JSONDecodeError:
+            return {"text": answer.content.decode(errors="replace")}
+    if kind.startswith("text/") or kind.endswith(("json", "xml")):
+        return {"text": answer.content.decode(errors="replace")}
+    return {"note": f"{len(answer.content)} bytes of {kind or 'an unknown kind'}, which are not shown"}
+
+
+def _at(value: Any, path: str) -> Any:
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _with(url: str, name: str, value: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{quote(name, safe='')}={quote(value, safe='')}"
