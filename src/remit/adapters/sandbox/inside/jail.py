@@ -32,6 +32,7 @@ class Rules:
     landlock_abi: int
     filter: seccomp.Filter | None
     access: int = landlock.READ
+    network: bool = False
 
 
 def sandbox_users(count: int) -> list[int | None]:
@@ -63,7 +64,7 @@ class Cell:
         if self._work is not None:
             grants.append((self._work.path, landlock.WORK))
             grants += [(f"/dev/{name}", landlock.READ | landlock.WRITE_FILE) for name in DEVICES]
-        return landlock.ruleset(grants, self.rules.landlock_abi)
+        return landlock.ruleset(grants, self.rules.landlock_abi, network=self.rules.network)
 
     def clear(self) -> None:
         """Make it as new, now that its process has ended. Raises: OSError."""

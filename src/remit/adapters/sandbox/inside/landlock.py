@@ -55,14 +55,16 @@ def abi() -> int:
         return 0
 
 
-def ruleset(grants: Sequence[tuple[str, int]], version: int) -> int:
+def ruleset(grants: Sequence[tuple[str, int]], version: int, *, network: bool = False) -> int:
     """The descriptor of rules that allow what is granted, path by path, and nothing else.
 
-    TCP, abstract sockets and signals to processes outside are denied too, where the kernel's version can.
+    TCP (unless `network`), abstract sockets and signals to processes outside are denied too, where the kernel's version can.
     Raises: OSError.
     """
     handled = _ALL_BY_ABI.get(version, _ALL)
-    attributes = _Ruleset(handled, _NETWORK if version >= 4 else 0, _SCOPES if version >= 6 else 0)
+    attributes = _Ruleset(
+        handled, _NETWORK if version >= 4 and not network else 0, _SCOPES if version >= 6 else 0
+    )
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     rules = kernel.syscall("landlock_create_ruleset", kernel.address(attributes), size, 0)
     for path, access in grants:

@@ -17,24 +17,25 @@ ROOT_FOLDER = "/tmp"  # noqa: S108 - only a place to mount on, in a namespace of
 WORK = "/work"
 DEVICES = ("null", "zero", "random", "urandom")
 
-_SPACES = (
-    kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
-)
+_SPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 
 _READ_ONLY = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
 
-def enter(readable: Sequence[str], work: Sequence[str]) -> None:
-    """Leave the host's namespaces, and see `readable` at its own place, read-only, and folders named `work`. Returns as process 1 of its own.
+def enter(readable: Sequence[str], work: Sequence[str], *, network: bool = False) -> None:
+    """Leave the host's namespaces, and see `readable` at its own place, read-only, and folders named `work`.
+
+    Returns as process 1 of its own, without a network unless `network`.
 
     The process that called waits for it outside, and ends with it. Raises: OSError.
     """
     os.umask(0o022)  # whoever the processes become must pass the folders made here
     user, group = os.getuid(), os.getgid()
+    spaces = _SPACES if network else _SPACES | kernel.CLONE_NEWNET
     if user == 0:
-        kernel.unshare(_SPACES)
+        kernel.unshare(spaces)
     else:
-        kernel.unshare(_SPACES | kernel.CLONE_NEWUSER)
+        kernel.unshare(spaces | kernel.CLONE_NEWUSER)
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
         _write("/proc/self/gid_map", f"{NOBODY} {group} 1")

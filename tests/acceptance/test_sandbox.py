@@ -1,0 +1,44 @@
+"""The real command calls tools that try to get out: three typed refusals, recorded like any other call."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = Path(__file__).parents[2] / "examples/sandbox/agent-config.yaml"
+MAIN = "from remit.cli.main import main; main()"
+
+
+def remit(home: Path, *command: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "--home", str(home), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
+def test_what_a_tool_may_not_do_is_a_typed_refusal(tmp_path: Path) -> None:
+    for name, code, said in (
+        ("read_passwords", "sandbox.denied", "/etc/shadow"),
+        ("call_home", "sandbox.denied", "socket"),
+        ("eat_memory", "sandbox.limit", "memory"),
+    ):
+        exit_code, out, error = remit(tmp_path, "tools", "call", str(CONFIG), name, "--json")
+        told = json.loads(out)
+        assert (exit_code, told["status"], told["code"]) == (1, "failed", code), error
+        assert said in told["message"]
+    exit_code, out, error = remit(
+        tmp_path, "tools", "call", str(CONFIG), "count_words", "--args", '{"text": "two words"}'
+    )
+    assert (exit_code, json.loads(out)) == (0, {"words": 2, "letters": 8}), error
+    exit_code, out, _ = remit(tmp_path, "audit", "search", "--json")
+    assert exit_code == 0
+    assert out.count('"read_passwords"') >= 2  # its intent and its outcome
