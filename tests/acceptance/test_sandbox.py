@@ -41,4 +41,4 @@ def test_what_a_tool_may_not_do_is_a_typed_refusal(tmp_path: Path) -> None:
     assert (exit_code, json.loads(out)) == (0, {"words": 2, "letters": 8}), error
     exit_code, out, _ = remit(tmp_path, "audit", "search", "--json")
     assert exit_code == 0
-    assert out.count('"read_passwords"') >= 2  # its intent and its outcome
+    assert out.count('"tool:read_passwords"') == 2  # its intent and its outcome
