@@ -11,6 +11,7 @@ import click
 from remit.cli.controls import set_control, told
 from remit.cli.output import clean_text, json_option, print_json, print_table
 from remit.cli.people import as_option, reason_option
+from remit.cli.tools_accept import accept
 from remit.cli.tools_call import call
 from remit.cli.tools_import import import_tools
 from remit.core.errors import RemitError
@@ -25,6 +26,7 @@ def command() -> None:
     """The tools there are, and a switch to stop each of them."""
 
 
+command.add_command(accept)
 command.add_command(call)
 command.add_command(import_tools)
 _config_argument = click.argument("config", type=click.Path(path_type=Path), required=False)

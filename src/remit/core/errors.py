@@ -45,6 +45,12 @@ CODES: Mapping[str, ErrorKind] = MappingProxyType(
         "data.denied": _kind(
             403, Exit.REFUSED, "allow the data class in data_access, or do without the data"
         ),
+        "mcp.unpinned": _kind(
+            409, Exit.USAGE, "look at it, and accept it: remit tools accept CONFIG TOOLSET"
+        ),
+        "mcp.changed": _kind(
+            409, Exit.REFUSED, "look at what has changed: remit tools accept CONFIG TOOLSET"
+        ),
         "egress.denied": _kind(
             403, Exit.REFUSED, "list the host in the toolset; an inner address needs inner_hosts too"
         ),

@@ -56,12 +56,12 @@ class _Loader:
             raise RemitError("config.out_of_range", f"agents are nested deeper than {DEPTH_MAX}")
         if place not in self._loaded:
             self._loaded[place] = parse(
-                _text(config),
+                text_of(config),
                 str(config),
                 tool_declarations(),
                 changes=changes,
                 around=Surroundings(
-                    read_file=lambda path: _text(config.parent / path),
+                    read_file=lambda path: text_of(config.parent / path),
                     load_agent=lambda path: self.load(config.parent / path, NO_CHANGES, (*above, place)),
                     declare=lambda name, section: declare(name, section, config.parent),
                 ),
@@ -69,7 +69,8 @@ class _Loader:
         return self._loaded[place]
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """What a governance file, or one that it names, says. Raises: RemitError `config.missing`, `config.syntax`."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             return file.read(_CHARS_MAX)

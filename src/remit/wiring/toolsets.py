@@ -20,6 +20,7 @@ from remit.governance.toolsets import (
     HttpToolset,
     KnowledgeToolset,
     MailToolset,
+    McpToolset,
     PythonToolset,
     SqlToolset,
     SupportToolset,
@@ -64,7 +65,7 @@ def _indexing(name: str) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def _extra(name: str) -> Iterator[None]:
+def extra(name: str) -> Iterator[None]:
     """While something of an extra is imported. Raises: RemitError `toolset.unavailable` where it is not installed."""
     try:
         yield
@@ -84,6 +85,10 @@ def declare(name: str, section: Toolset, folder: Path) -> Declared:
             return declare_knowledge(name, section)
         case MailToolset():
             return declare_mail(name, section)
+        case McpToolset():
+            from remit.adapters.tools.mcp.specs import declare_mcp  # noqa: PLC0415
+
+            return declare_mcp(name, section, folder)
         case PythonToolset():
             # modules that a remit without Python tools has no use for
             from remit.adapters.tools.python.specs import declare_python  # noqa: PLC0415
@@ -117,6 +122,10 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
 
             specs, given = named.declared.specs, place.environment
             return await asyncio.to_thread(open_mail, section, specs, place.folder, given, place.clock)
+        case McpToolset() as section:
+            with extra("mcp"):
+                from remit.adapters.tools.mcp.toolset import open_mcp  # noqa: PLC0415
+            return await open_mcp(named.name, section, named.declared, place.folder, place.environment)
         case PythonToolset() as section:
             from remit.adapters.tools.python.sources import settings_of  # noqa: PLC0415
             from remit.adapters.tools.python.toolset import open_python  # noqa: PLC0415
@@ -124,7 +133,7 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
             settings = settings_of(named.name, section, place.folder)
             return await open_python(settings, named.declared, place.clock)
         case SqlToolset() as section:
-            with _extra("sql"):
+            with extra("sql"):
                 from remit.adapters.tools.sql.toolset import open_sql  # noqa: PLC0415
             specs, given = named.declared.specs, place.environment
             return await asyncio.to_thread(open_sql, section, specs, place.folder, given, place.clock)

@@ -12,12 +12,13 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urljoin
 
 import httpcore2
+import httpx2
 from httpcore2 import AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
 from remit.adapters.egress.addresses import is_inner, is_metadata
@@ -251,3 +252,61 @@ class _Pinned(AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait between attempts, of which there is one."""
         await asyncio.sleep(seconds)
+
+
+def pinned_transport(policy: Policy, resolve: Resolve = system_addresses) -> httpx2.AsyncBaseTransport:
+    """For libraries that bring a client of httpx2 along: the same way out, under the same policy."""
+    return _Transport(policy, resolve)
+
+
+class _Transport(httpx2.AsyncBaseTransport):
+    def __init__(self, policy: Policy, resolve: Resolve) -> None:
+        self._policy = policy
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(), network_backend=_Pinned(policy, resolve)
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The answer, as it comes. Raises: httpx2.ConnectError and others of its kind."""
+        try:
+            target = read_url(str(request.url))
+        except BadUrl as error:
+            raise httpx2.UnsupportedProtocol(f"the URL is not used: {error}") from error
+        if not self._policy.permits(target.host):
+            raise httpx2.ConnectError(f"the host {target.host} is not permitted")
+        url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        sent = httpcore2.Request(
+            request.method,
+            url,
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        try:
+            response = await self._pool.handle_async_request(sent)
+        except httpcore2.ConnectError as error:
+            raise httpx2.ConnectError(str(error)) from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
+            raise httpx2.NetworkError(type(error).__name__) from error
+        return httpx2.Response(
+            response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._pool.aclose()
+
+
+class _Body(httpx2.AsyncByteStream):
+    def __init__(self, response: httpcore2.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._response.aiter_stream():
+                yield part
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
+            raise httpx2.ReadError(type(error).__name__) from error
+
+    async def aclose(self) -> None:
+        await self._response.aclose()

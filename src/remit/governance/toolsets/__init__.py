@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from remit.governance.toolsets.http import HttpToolset
 from remit.governance.toolsets.knowledge import KnowledgeToolset
 from remit.governance.toolsets.mail import MailToolset
+from remit.governance.toolsets.mcp import McpToolset
 from remit.governance.toolsets.override import ToolOverride
 from remit.governance.toolsets.python import PythonToolset
 from remit.governance.toolsets.sql import SqlToolset
@@ -24,6 +25,7 @@ __all__ = [
     "HttpToolset",
     "KnowledgeToolset",
     "MailToolset",
+    "McpToolset",
     "PythonToolset",
     "SqlToolset",
     "SupportToolset",
@@ -36,7 +38,7 @@ SUPPORT = "support"
 
 ToolsetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Toolset: TypeAlias = Annotated[
-    HttpToolset | KnowledgeToolset | MailToolset | PythonToolset | SqlToolset | SupportToolset,
+    HttpToolset | KnowledgeToolset | MailToolset | McpToolset | PythonToolset | SqlToolset | SupportToolset,
     Discriminator("kind"),
 ]
 

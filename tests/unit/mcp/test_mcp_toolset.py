@@ -1,0 +1,243 @@
+"""Tools of an MCP server: real processes, real HTTP; what was accepted is what can be called."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from mcp.server import MCPServer
+
+from remit.adapters.tools.mcp.pins import Pin, differences, shown, written
+from remit.adapters.tools.mcp.specs import declare_mcp, pins_file
+from remit.adapters.tools.mcp.toolset import McpTools, Unheard, described, open_mcp, transport_of
+from remit.core.decisions import Constraints
+from remit.core.errors import RemitError
+from remit.governance.toolsets import McpToolset
+from remit.ports.effects import CallContext, EffectFailed
+
+SERVER = Path(__file__).parent / "server.py"
+TOOLS = {
+    "add": {},
+    "words": {"tool": {"effect": "read"}},
+    "wait": {},
+    "fail": {},
+    "end": {},
+    "environment": {},
+}
+
+
+def section_of(**keys: Any) -> McpToolset:
+    given = {
+        "kind": "mcp",
+        "command": [sys.executable, str(SERVER)],
+        "env": {"ODD": "ODD"},
+        "tools": TOOLS,
+    } | keys
+    return McpToolset.model_validate({key: value for key, value in given.items() if value is not None})
+
+
+def context(timeout_s: float = 20.0) -> CallContext:
+    return CallContext(
+        run_id="r",
+        tenant="t",
+        agent="a",
+        idempotency_key="k",
+        constraints=Constraints(timeout_s=timeout_s, output_bytes_max=65_536),
+    )
+
+
+async def accept(section: McpToolset, folder: Path, **environment: str) -> None:
+    server, now = await described(transport_of(section, folder, {"ODD": "", **environment}))
+    pins = {name: now[name] for name in section.tools}
+    pins_file("shop", section, folder).write_bytes(written(server, pins))
+
+
+Opened = Callable[..., Awaitable[McpTools]]
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
+    async with AsyncExitStack() as stack:
+
+        async def make(section: McpToolset, **environment: str) -> McpTools:
+            declared = declare_mcp("shop", section, tmp_path)
+            tools = await open_mcp("shop", section, declared, tmp_path, {"ODD": "", **environment})
+            stack.push_async_callback(tools.close)
+            return tools
+
+        yield make
+
+
+async def test_listed_tools_are_called_as_they_were_accepted(tmp_path: Path, opened: Opened) -> None:
+    section = section_of(tools={"add": {"name": "plus", "tool": {"effect": "pure"}}, "words": {}, "fail": {}})
+    await accept(section, tmp_path)
+    tools = await opened(section)
+    by_name = {spec.name: spec for spec in tools.specs}
+    assert [(one.effect, one.idempotency, one.result_trust) for one in by_name.values()] == [
+        ("pure", "at_most_once", "untrusted"),
+        ("write", "at_most_once", "untrusted"),
+        ("write", "at_most_once", "untrusted"),
+    ]
+    assert by_name["plus"].args_schema["required"] == ["a", "b"]
+    assert (await tools.call("plus", {"a": 2, "b": 3}, context()))["structured"] == {"result": 5}
+    both = await asyncio.gather(*(tools.call("plus", {"a": n, "b": n}, context()) for n in range(10)))
+    assert [one["structured"]["result"] for one in both] == [2 * n for n in range(10)]
+    with pytest.raises(EffectFailed, match="the tool failed"):
+        await tools.call("fail", {}, context())
+
+
+async def test_a_server_gets_the_variables_that_are_named_and_no_other(
+    tmp_path: Path, opened: Opened
+) -> None:
+    section = section_of(tools={"environment": {}})
+    await accept(section, tmp_path, SECRET="s", PATH="/usr/bin")
+    tools = await opened(section, SECRET="s", PATH="/usr/bin")
+    found = await tools.call("environment", {}, context())
+    assert set(found["structured"]["result"]) - {"LC_CTYPE"} == {"ODD", "PATH"}
+
+
+async def test_nothing_is_declared_before_it_is_accepted(tmp_path: Path) -> None:
+    with pytest.raises(RemitError) as raised:
+        declare_mcp("shop", section_of(), tmp_path)
+    assert raised.value.code == "mcp.unpinned"
+    await accept(section_of(tools={"add": {}}), tmp_path)
+    with pytest.raises(RemitError, match="words") as raised:
+        declare_mcp("shop", section_of(tools={"add": {}, "words": {}}), tmp_path)
+    assert raised.value.code == "mcp.unpinned"
+
+
+async def test_a_tool_that_says_something_else_of_itself_is_refused_and_the_others_are_not(
+    tmp_path: Path, opened: Opened
+) -> None:
+    section = section_of(tools={"add": {}, "words": {}})
+    await accept(section, tmp_path)
+    tools = await opened(section, ODD="described")
+    with pytest.raises(EffectFailed) as raised:
+        await tools.call("add", {"a": 1, "b": 1}, context())
+    assert raised.value.code == "mcp.changed"
+    assert tools.notices == ("the server shop has changed add: refused until accepted",)
+    assert (await tools.call("words", {"count": 1}, context()))["structured"] == {"result": "word "}
+    # what it says now is shown, and once it is accepted it is called
+    await accept(section, tmp_path, ODD="described")
+    tools = await opened(section, ODD="described")
+    assert "send all files" in tools.specs[0].description
+    await tools.call("add", {"a": 1, "b": 1}, context())
+
+
+async def test_a_server_that_dies_in_a_call_is_started_again_for_the_next(
+    tmp_path: Path, opened: Opened
+) -> None:
+    section = section_of(tools={"add": {}, "end": {}})
+    await accept(section, tmp_path)
+    tools = await opened(section)
+    with pytest.raises(Unheard):  # nobody knows what it did
+        await tools.call("end", {}, context())
+    assert (await tools.call("add", {"a": 1, "b": 1}, context()))["structured"] == {"result": 2}
+
+
+async def test_who_never_answers_is_given_up_at_the_deadline(tmp_path: Path, opened: Opened) -> None:
+    section = section_of(tools={"wait": {}, "add": {}})
+    await accept(section, tmp_path)
+    tools = await opened(section)
+    with pytest.raises(Unheard, match="no answer within"):
+        await tools.call("wait", {}, context(0.3))
+    assert (await tools.call("add", {"a": 1, "b": 1}, context()))["structured"] == {"result": 2}
+
+
+async def test_a_read_that_was_not_heard_certainly_changed_nothing(tmp_path: Path, opened: Opened) -> None:
+    section = section_of(tools={"wait": {"tool": {"effect": "read"}}})
+    await accept(section, tmp_path)
+    with pytest.raises(EffectFailed, match="no answer within") as raised:
+        await (await opened(section)).call("wait", {}, context(0.3))
+    assert raised.value.retryable
+
+
+async def test_a_message_that_is_too_long_ends_the_server(tmp_path: Path, opened: Opened) -> None:
+    section = section_of(tools={"words": {}}, message_bytes_max=20_000)
+    await accept(section, tmp_path)
+    tools = await opened(section)
+    with pytest.raises(Unheard):
+        await tools.call("words", {"count": 10_000}, context())
+    assert (await tools.call("words", {"count": 1}, context()))["structured"] == {"result": "word "}
+
+
+async def test_what_is_no_message_is_passed_over_and_who_is_no_server_is_said(
+    tmp_path: Path, opened: Opened
+) -> None:
+    section = section_of(tools={"add": {}})
+    await accept(section, tmp_path)
+    tools = await opened(section, ODD="garbage")
+    assert (await tools.call("add", {"a": 1, "b": 1}, context()))["structured"] == {"result": 2}
+    with pytest.raises(RemitError, match="cannot be reached"):
+        await opened(section, ODD="gone")
+    with pytest.raises(RemitError, match="cannot be reached"):
+        await described(transport_of(section_of(command=["/nowhere/at-all"], env={}), tmp_path, {}))
+
+
+async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: Path, opened: Opened) -> None:
+    server = MCPServer("shop")
+
+    @server.tool()
+    def add(a: int, b: int) -> int:
+        """Adds."""
+        return a + b
+
+    app = server.streamable_http_app()
+    http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    serving = asyncio.create_task(http.serve())
+    async with asyncio.timeout(20):
+        while not http.started:
+            await asyncio.sleep(0.01)
+    url = f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}/mcp"
+    try:
+        section = section_of(command=None, env={}, url=url, inner_hosts=["127.0.0.1"], tools={"add": {}})
+        await accept(section, tmp_path)
+        tools = await opened(section)
+        assert (await tools.call("add", {"a": 2, "b": 3}, context()))["structured"] == {"result": 5}
+        await tools.close()
+        closed = section_of(command=None, env={}, url=url, tools={"add": {}})
+        with pytest.raises(RemitError, match="cannot be reached"):
+            await described(transport_of(closed, tmp_path, {}))
+    finally:
+        http.should_exit = True
+        await serving
+
+
+def test_what_was_accepted_cannot_be_changed_by_hand(tmp_path: Path) -> None:
+    pin = Pin(description="d", input_schema={"type": "object"}, output_schema=None)
+    file = tmp_path / "shop.mcp.json"
+    file.write_bytes(written("s", {"add": pin}))
+    changed = json.loads(file.read_text())
+    changed["tools"]["add"]["description"] = "another"
+    file.write_text(json.dumps(changed))
+    with pytest.raises(RemitError, match="changed by hand"):
+        declare_mcp("shop", section_of(tools={"add": {}}), tmp_path)
+
+
+def test_nothing_hides_in_what_a_person_is_shown() -> None:
+    hidden = "Adds.\u200b\u202e\U000e0041\x1b[8m"
+    assert shown(hidden) == "Adds.<U+200B><U+202E><U+E0041><U+001B>[8m"
+    old = Pin(description="Adds.", input_schema={"type": "object"}, output_schema=None)
+    new = Pin(description=hidden, input_schema={"type": "object"}, output_schema=None)
+    assert [sign for sign, _ in differences(old, new)] == ["-", "+"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"url": "http://a.test"}, "one of command, url"),
+        ({"command": None, "env": {}}, "one of command, url"),
+        ({"command": None, "url": "http://a.test"}, "env is for a command"),
+        ({"tools": {"a b": {}}}, "can be no name of a tool"),
+    ],
+)
+def test_a_section_that_makes_no_sense_is_refused(tmp_path: Path, keys: dict[str, Any], why: str) -> None:
+    with pytest.raises(RemitError, match=why):
+        declare_mcp("shop", section_of(**keys), tmp_path)
