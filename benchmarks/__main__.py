@@ -21,6 +21,7 @@ from benchmarks import (
     people,
     postgres,
     report,
+    sandbox,
     start,
 )
 from benchmarks.figures import Measure, Options
@@ -36,6 +37,7 @@ TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
     "postgres": postgres.measure,
     "cap": cap.measure,
     "bound": bound.measure,
+    "sandbox": sandbox.measure,
 }
 
 

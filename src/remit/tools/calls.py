@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from remit.tools.context import Context
-from remit.tools.declarations import Declaration
+from remit.tools.declarations import parameters
 from remit.tools.schemas import from_json, to_json
 
 
-def call_tool(tool: Declaration, args: Mapping[str, Any], context: Context) -> Any:
+def call_tool(tool: Callable[..., Any], args: Mapping[str, Any], context: Context) -> Any:
     """What `tool` returns for `args`, which fit its schema. Raises: ToolError, and whatever the tool raises."""
-    given = {name: from_json(tool.types[name], value) for name, value in args.items()}
-    if tool.context is not None:
-        given[tool.context] = context
-    value = tool.function(**given)
+    takes_context, types = parameters(tool)
+    given = {name: from_json(types[name], value) for name, value in args.items()}
+    if takes_context is not None:
+        given[takes_context] = context
+    value = tool(**given)
     if inspect.iscoroutine(value):
         import asyncio  # noqa: PLC0415 - most tools do without an event loop, which takes 40 ms to import
 

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_type_hints, overload
 
 from remit.tools import docstrings
@@ -51,19 +52,16 @@ class Declared(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """A tool: its function, its schemas, and what was declared. `context`: the parameter that takes the context."""
+    """A tool: its schemas, and what was declared."""
 
     name: str
     description: str
     args_schema: Mapping[str, Any]
     result_schema: Mapping[str, Any] | None
     declared: Mapping[str, Any]
-    context: str | None
-    types: Mapping[str, Any]
-    function: Callable[..., Any]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the function."""
+        """All of it, as plain JSON."""
         return {
             "name": self.name,
             "description": self.description,
@@ -85,26 +83,32 @@ def tool(function: Callable[P, R] | None = None, **declared: Unpack[Declared]) -
     """Make a function a tool. It stays the function it is, plain or `async`.
 
     Its name, its docstring (Google's style) and its types say what the model is told; `declared` says what it does.
-    Raises: ToolError where the declaration is wrong.
+    What is wrong with it is said by `declaration_of`, and so by `remit check`: a call in the sandbox loads its whole
+    module, and pays for no other tool of it.
     """
 
     def mark(marked: Callable[P, R]) -> Callable[P, R]:
-        setattr(marked, _MARK, declare(marked, declared))
+        setattr(marked, _MARK, declared)
         return marked
 
     return mark if function is None else mark(function)
 
 
 def declaration_of(value: object) -> Declaration | None:
-    """What is declared of a function; None where it is no tool."""
-    found = getattr(value, _MARK, None) if inspect.isfunction(value) else None
-    return found if isinstance(found, Declaration) else None
+    """What is declared of a function; None where it is no tool. Raises: ToolError where that is wrong."""
+    declared = declared_of(value)
+    return declare(value, declared) if declared is not None and isinstance(value, FunctionType) else None
+
+
+def declared_of(value: object) -> Mapping[str, Any] | None:
+    """What was given to `@tool`, unchecked; None where it is no tool."""
+    found = getattr(value, _MARK, None) if isinstance(value, FunctionType) else None
+    return found if isinstance(found, dict) else None
 
 
 def declare(function: Callable[..., Any], declared: Mapping[str, Any]) -> Declaration:
     """The declaration of a function. Raises: ToolError."""
-    code = getattr(function, "__code__", None)
-    where = f"{code.co_filename}:{code.co_firstlineno}: {function.__name__}" if code else repr(function)
+    where = _place(function)
     unknown = sorted(set(declared) - set(Declared.__annotations__))
     if unknown:
         raise ToolError(
@@ -118,11 +122,7 @@ def declare(function: Callable[..., Any], declared: Mapping[str, Any]) -> Declar
     description = rest.pop("description", documented.summary)
     if not description:
         raise ToolError(f"{where}: the model is told nothing of it; write a docstring")
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ToolError(f"{where}: {error}; import what its types name") from error
-    context, types = _parameters(function, hints, where)
+    context, types = parameters(function)
     unknown = sorted(set(documented.arguments) - set(types) - {context})
     if unknown:
         raise ToolError(f"{where}: the docstring names {unknown[0]!r}, which is no parameter")
@@ -131,24 +131,20 @@ def declare(function: Callable[..., Any], declared: Mapping[str, Any]) -> Declar
         raise ToolError(
             f"{where}: rate_key is {key!r}, which is no parameter; name one of {', '.join(types)}"
         )
-    returned = hints.get("return", Any)
+    returned = _hints(function).get("return", Any)
     return Declaration(
         name=name,
         description=description,
         args_schema=_args_schema(function, types, documented.arguments, where),
         result_schema=None if returned is Any else schema_of(returned, f"{where}: what it returns"),
         declared=rest,
-        context=context,
-        types=types,
-        function=function,
     )
 
 
-def _parameters(
-    function: Callable[..., Any], hints: Mapping[str, Any], where: str
-) -> tuple[str | None, dict[str, Any]]:
-    """The parameter that takes the context, and the types of the others."""
-    context, types = None, {}
+def parameters(function: Callable[..., Any]) -> tuple[str | None, dict[str, Any]]:
+    """The parameter that takes the context, and the types of the others. Raises: ToolError."""
+    where, hints = _place(function), _hints(function)
+    context, types = None, dict[str, Any]()
     for name, one in inspect.signature(function).parameters.items():
         if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
             raise ToolError(f"{where}: {one} cannot be named in JSON; write each parameter by its name")
@@ -159,6 +155,18 @@ def _parameters(
         else:
             types[name] = hints[name]
     return context, types
+
+
+def _place(function: Callable[..., Any]) -> str:
+    code = function.__code__
+    return f"{code.co_filename}:{code.co_firstlineno}: {function.__name__}"
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ToolError(f"{_place(function)}: {error}; import what its types name") from error
 
 
 def _args_schema(

@@ -125,7 +125,9 @@ async def test_sources_that_changed_since_are_not_run(tmp_path: Path) -> None:
         ),
         (
             '@tool\ndef one() -> int:\n    """One."""\n    return 1\n'
-            'one.__remit_tool__.args_schema["$ref"] = "http://127.0.0.1/"\n',
+            "import remit.adapters.sandbox.inside.runner as runner\nold = runner.declare\n"
+            "def declare(*given):\n    made = old(*given)\n    made.args_schema['$ref'] = 'http://127.0.0.1/'\n"
+            "    return made\nrunner.declare = declare\n",
             "a schema holds no $ref",
         ),
     ],

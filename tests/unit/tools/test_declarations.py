@@ -111,7 +111,7 @@ def test_a_call_with_json_has_the_values_of_the_types() -> None:
     assert declared is not None
     args = {"name": "a", "colour": "blue", "order": {"id": "O-1", "place": {"x": 1}}}
     assert Draft202012Validator(declared.args_schema).is_valid(args)
-    got = call_tool(declared, args, FakeContext())
+    got = call_tool(search, args, FakeContext())
     assert got == [{"x": 10, "y": 0, "tags": ["a", "blue", "Point"]}]
     assert Draft202012Validator(dict(declared.result_schema or {})).is_valid(got)
 
@@ -123,9 +123,7 @@ def test_a_coroutine_is_awaited() -> None:
         await asyncio.sleep(0)
         return text
 
-    declared = declaration_of(later)
-    assert declared is not None
-    assert call_tool(declared, {"text": "a"}, FakeContext()) == "a"
+    assert call_tool(later, {"text": "a"}, FakeContext()) == "a"
 
 
 def test_what_was_not_granted_is_refused_and_a_fake_grants_it() -> None:
@@ -193,7 +191,7 @@ def test_what_is_wrong_is_said_with_its_place(
     function: Callable[..., Any], declared: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ToolError) as raised:
-        tool(**declared)(function)
+        declaration_of(tool(**declared)(function))
     assert said in str(raised.value)
     assert f"test_declarations.py:{function.__code__.co_firstlineno}" in str(raised.value)
 

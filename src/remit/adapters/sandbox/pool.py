@@ -70,6 +70,8 @@ class SandboxPool:
         self._places = settings.processes_max + settings.warm
         self._free = asyncio.Semaphore(self._places)
         self._closed = False
+        self._filling: asyncio.Future[None] = asyncio.Future()
+        self._filling.set_result(None)
 
     @property
     def causes(self) -> str:
@@ -111,6 +113,8 @@ class SandboxPool:
     async def close(self) -> None:
         """End every process."""
         self._closed = True
+        self._filling.cancel()
+        await asyncio.wait({self._filling})
         async with self._starting:
             if self._zygote is not None:
                 await self._zygote.close()
@@ -134,35 +138,38 @@ class SandboxPool:
         try:
             zygote = await self._up()
             process = self._warm.popleft() if self._warm else await self._spawn(zygote)
-            await self._fill(zygote)
         except RemitError as error:
             raise EffectFailed(error.code, error.message) from error
         except OSError as error:
             raise EffectFailed("tool.failed", "the sandbox could start no process", retryable=True) from error
+        if self._filling.done():
+            # a task of its own, because the call need not wait until its successor is forked
+            self._filling = asyncio.ensure_future(self._fill(zygote))
         return process
 
     async def _fill(self, zygote: Zygote) -> None:
-        while len(self._warm) < self._settings.warm and not self._free.locked():
-            self._warm.append(await self._spawn(zygote))
+        with suppress(OSError):  # who takes the next process learns of it
+            while len(self._warm) < self._settings.warm and not self._free.locked():
+                self._warm.append(await self._spawn(zygote))
 
     async def _spawn(self, zygote: Zygote) -> _Process:
+        """A new process, that will say when it is ready. Raises: OSError."""
         await self._free.acquire()  # a process that is ending has its place still
+        self._number = number = (self._number + 1) % (1 << 32)
         ours, theirs = socket.socketpair()
+        output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         with theirs:
-            ours.setblocking(False)
-            output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-            self._number = (self._number + 1) % (1 << 32)
-            number = self._number
             try:
+                ours.setblocking(False)
+                process = _Process(number, *await asyncio.open_connection(sock=ours), output)
                 zygote.spawn(number, theirs.fileno(), output.fileno())
-            except OSError:
+            except (OSError, asyncio.CancelledError):
                 self._free.release()
-                output.close()
                 ours.close()
+                output.close()
                 raise
-        reader, writer = await asyncio.open_connection(sock=ours)
-        process = self._processes[number] = _Process(number, reader, writer, output)
-        return process
+            self._processes[number] = process
+            return process
 
     async def _end(self, process: _Process, *, wait: bool) -> None:
         """The process ends now; where `wait`, it has ended when this returns."""
@@ -211,6 +218,7 @@ class _Process:
             if not isinstance(kind, str) or not isinstance(asked, dict):
                 raise ValueError("no request")
             self._writer.write(frame(await request.answer(kind, asked)))
+            await self._writer.drain()  # who asks and does not listen waits for the deadline
 
     def _said(self, told: Any, key: str) -> Any:
         """The value under `key`. Raises: EffectFailed where it tells of an error; ValueError."""

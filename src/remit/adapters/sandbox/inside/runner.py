@@ -11,14 +11,15 @@ import json
 import os
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 from remit.adapters.sandbox.inside import kernel, seccomp, wire
 from remit.adapters.sandbox.inside.sources import Sources
-from remit.tools import Context, Declaration, ToolError, ToolFailure, declaration_of
+from remit.tools import Context, ToolError, ToolFailure
 from remit.tools.calls import call_tool
+from remit.tools.declarations import declare, declared_of
 
 CHUNK = 4096
 
@@ -34,10 +35,11 @@ def run(channel: socket.socket, sources: Sources) -> int:
         wire.send(channel, {"ready": True})
         request = wire.receive(channel)
         if "declare" in request:
-            answer: Any = {"answer": [one.to_json() for one in tools.values()]}
+            answer: Any = {"answer": [declare(*one).to_json() for one in tools.values()]}
         else:
+            function, _ = tools[request["tool"]]
             context = BrokeredContext(channel, request["context"])
-            value = call_tool(tools[request["tool"]], request["args"], context)
+            value = call_tool(function, request["args"], context)
             answer = {"answer": value}
             if len(json.dumps(value, ensure_ascii=False).encode()) > request["bytes_max"]:
                 raise _Exceeds
@@ -51,18 +53,21 @@ def run(channel: socket.socket, sources: Sources) -> int:
     return 0
 
 
-def load(sources: Sources) -> dict[str, Declaration]:
-    """The tools of all modules, by name. Raises: ToolError where two share one, and whatever a module raises."""
-    found: dict[str, Declaration] = {}
-    for name in sources.public:
-        module = importlib.import_module(name)
-        for value in vars(module).values():
-            declared = declaration_of(value)
-            if declared is None or declared.function.__module__ != name:
+def load(sources: Sources) -> dict[str, tuple[Callable[..., Any], Mapping[str, Any]]]:
+    """The functions that are tools in all modules, by name, with what was given to `@tool`.
+
+    Raises: ToolError where two share a name, and whatever a module raises.
+    """
+    found: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {}
+    for module_name in sources.public:
+        for value in vars(importlib.import_module(module_name)).values():
+            declared = declared_of(value)
+            if declared is None or value.__module__ != module_name:
                 continue
-            if declared.name in found:
-                raise ToolError(f"two tools are named {declared.name!r}")
-            found[declared.name] = declared
+            name = declared.get("name", value.__name__)
+            if name in found:
+                raise ToolError(f"two tools are named {name!r}")
+            found[name] = value, declared
     return found
 
 
