@@ -6,7 +6,6 @@ A process is used once. What it says is checked: its length while it comes, its 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import tempfile
 from asyncio import StreamReader, StreamWriter
@@ -32,7 +31,6 @@ from remit.core.tools import Isolation
 from remit.ports.effects import EffectFailed
 from remit.ports.services import Clock
 
-OUTPUT_BYTES_MAX = 16 * 1024
 END_S = 5.0
 _OVERHEAD = 1024
 
@@ -225,12 +223,6 @@ class _Process:
         if isinstance(told, dict) and key in told:
             return told[key]
         raise faults.of_message(told)
-
-    def output(self) -> str:
-        """The end of what it printed, for people."""
-        size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(size - OUTPUT_BYTES_MAX, 0))
-        return self._output.read(OUTPUT_BYTES_MAX).decode(errors="replace")
 
     async def ended_within(self, seconds: float) -> Ended | None:
         """How it ended, or None where nobody knows."""
