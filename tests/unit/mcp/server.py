@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 from mcp.server import MCPServer
 
@@ -46,6 +47,15 @@ def end() -> str:
 def environment() -> list[str]:
     """What the server was given."""
     return sorted(os.environ)
+
+
+@server.tool()
+def read(path: str) -> str:
+    """What a file says."""
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        return type(error).__name__
 
 
 if odd == "garbage":

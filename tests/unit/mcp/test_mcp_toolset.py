@@ -38,6 +38,7 @@ def section_of(**keys: Any) -> McpToolset:
         "kind": "mcp",
         "command": [sys.executable, str(SERVER)],
         "env": {"ODD": "ODD"},
+        "readable": [sys.prefix, sys.base_prefix, str(SERVER)],
         "tools": TOOLS,
     } | keys
     return McpToolset.model_validate({key: value for key, value in given.items() if value is not None})
@@ -100,7 +101,20 @@ async def test_a_server_gets_the_variables_that_are_named_and_no_other(
     await accept(section, tmp_path, SECRET="s", PATH="/usr/bin")
     tools = await opened(section, SECRET="s", PATH="/usr/bin")
     found = await tools.call("environment", {}, context())
-    assert set(found["structured"]["result"]) - {"LC_CTYPE"} == {"ODD", "PATH"}
+    assert set(found["structured"]["result"]) - {"LC_CTYPE"} <= {"ODD", "PATH", "HOME", "TMPDIR"}
+
+
+async def test_a_server_is_in_the_sandbox_unless_a_person_says_otherwise(
+    tmp_path: Path, opened: Opened
+) -> None:
+    (tmp_path / "secret.txt").write_text("s3cret")
+    section = section_of(tools={"read": {}})
+    await accept(section, tmp_path)
+    locked = await (await opened(section)).call("read", {"path": str(tmp_path / "secret.txt")}, context())
+    assert locked["structured"]["result"] in ("FileNotFoundError", "PermissionError")
+    free = section_of(tools={"read": {}}, unsafe_no_sandbox=True)
+    read = await (await opened(free)).call("read", {"path": str(tmp_path / "secret.txt")}, context())
+    assert read["structured"]["result"] == "s3cret"
 
 
 async def test_nothing_is_declared_before_it_is_accepted(tmp_path: Path) -> None:
@@ -178,7 +192,9 @@ async def test_what_is_no_message_is_passed_over_and_who_is_no_server_is_said(
     with pytest.raises(RemitError, match="cannot be reached"):
         await opened(section, ODD="gone")
     with pytest.raises(RemitError, match="cannot be reached"):
-        await described(transport_of(section_of(command=["/nowhere/at-all"], env={}), tmp_path, {}))
+        await described(
+            transport_of(section_of(command=["/nowhere/at-all"], env={}, readable=[]), tmp_path, {})
+        )
 
 
 async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: Path, opened: Opened) -> None:
@@ -197,12 +213,14 @@ async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: P
             await asyncio.sleep(0.01)
     url = f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}/mcp"
     try:
-        section = section_of(command=None, env={}, url=url, inner_hosts=["127.0.0.1"], tools={"add": {}})
+        section = section_of(
+            command=None, env={}, readable=[], url=url, inner_hosts=["127.0.0.1"], tools={"add": {}}
+        )
         await accept(section, tmp_path)
         tools = await opened(section)
         assert (await tools.call("add", {"a": 2, "b": 3}, context()))["structured"] == {"result": 5}
         await tools.close()
-        closed = section_of(command=None, env={}, url=url, tools={"add": {}})
+        closed = section_of(command=None, env={}, readable=[], url=url, tools={"add": {}})
         with pytest.raises(RemitError, match="cannot be reached"):
             await described(transport_of(closed, tmp_path, {}))
     finally:
@@ -233,8 +251,8 @@ def test_nothing_hides_in_what_a_person_is_shown() -> None:
     ("keys", "why"),
     [
         ({"url": "http://a.test"}, "one of command, url"),
-        ({"command": None, "env": {}}, "one of command, url"),
-        ({"command": None, "url": "http://a.test"}, "env is for a command"),
+        ({"command": None, "env": {}, "readable": []}, "one of command, url"),
+        ({"command": None, "url": "http://a.test"}, "are for a command"),
         ({"tools": {"a b": {}}}, "can be no name of a tool"),
     ],
 )

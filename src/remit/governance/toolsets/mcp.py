@@ -35,6 +35,15 @@ class McpToolset(Section):
         max_length=50,
         description="For the program: its variables, each from one of ours. It gets no other.",
     )
+    readable: list[Text] = Field(
+        default_factory=list,
+        max_length=50,
+        description="For the program: what it may read and run, beside the system's own; relative to this file.",
+    )
+    network: bool = Field(default=False, description="Whether the program has the network of this machine.")
+    unsafe_no_sandbox: bool = Field(
+        default=False, description="Let the program run with all the rights of whoever runs Remit."
+    )
     url: Text | None = Field(default=None, description="Or the address of a server over streamable HTTP.")
     url_env: EnvName | None = None
     bearer_env: EnvName | None = None

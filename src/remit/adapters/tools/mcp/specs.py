@@ -22,8 +22,10 @@ def check(section: McpToolset) -> None:
     """Return where the section says one way to reach the server. Raises: RemitError `config.invalid`."""
     if sum(way is not None for way in (section.command, section.url, section.url_env)) != 1:
         raise RemitError("config.invalid", "a server has one of command, url and url_env")
-    if section.command is None and section.env:
-        raise RemitError("config.invalid", "env is for a command")
+    if section.command is None and (
+        section.env or section.readable or section.network or section.unsafe_no_sandbox
+    ):
+        raise RemitError("config.invalid", "env, readable, network and unsafe_no_sandbox are for a command")
     for remote, given in section.tools.items():
         if given.name is None and not _NAME.fullmatch(remote):
             raise RemitError(

@@ -19,6 +19,12 @@ from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
 END_S = 2.0
+NO_SANDBOX = 126
+"""The exit code of a program that was not begun, because it could not be locked in."""
+
+
+class NoSandbox(OSError):
+    """A program was not begun, because it could not be locked in."""
 
 
 @asynccontextmanager
@@ -63,6 +69,8 @@ async def _hear(
                 _kill(process)
                 return
             if not line:
+                if await process.wait() == NO_SANDBOX:
+                    raise NoSandbox("this machine gives no sandbox for programs: see remit doctor --sandbox")
                 return
             try:
                 message = mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)

@@ -22,9 +22,10 @@ from pydantic import ValidationError
 
 from remit.adapters.egress.door import Policy, pinned_transport
 from remit.adapters.egress.urls import BadUrl, read_url
+from remit.adapters.sandbox.program import ProgramSettings, locked_in
 from remit.adapters.tools.mcp.pins import Pin, read_pins
 from remit.adapters.tools.mcp.specs import check, pins_file
-from remit.adapters.tools.mcp.stdio import stdio
+from remit.adapters.tools.mcp.stdio import NoSandbox, stdio
 from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.tools import Declared, ToolSpec
@@ -53,7 +54,10 @@ def transport_of(section: McpToolset, folder: Path, environment: Mapping[str, st
         given = {theirs: environment[ours] for theirs, ours in section.env.items()}
         if "PATH" in environment:
             given.setdefault("PATH", environment["PATH"])
-        command, most = section.command, section.message_bytes_max
+        command, most = list(section.command), section.message_bytes_max
+        if not section.unsafe_no_sandbox:
+            readable = tuple((folder / path).resolve() for path in section.readable)
+            command = locked_in(command, ProgramSettings(readable=readable, network=section.network))
         return lambda: stdio(command, given, folder, most)
     url = section.url or environment.get(str(section.url_env), "")
     try:
@@ -148,7 +152,7 @@ class _Connection:
             httpx2.HTTPError,
         ) as error:
             await self.close()
-            cause = type(error).__name__
+            cause = _cause(error)
             raise RemitError(
                 "toolset.unavailable", "the MCP server cannot be reached", cause=cause
             ) from error
@@ -223,6 +227,13 @@ class _Connection:
         for task in (*done, *late):
             await _over(task)
         self._holding = None
+
+
+def _cause(error: BaseException) -> str:
+    """Of a failure to connect: what this side says of it, and never what the server says."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) if isinstance(error, NoSandbox) else type(error).__name__
 
 
 async def _page(cursor: str | None, client: Client) -> mcp_types.ListToolsResult:
