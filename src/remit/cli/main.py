@@ -36,6 +36,7 @@ _COMMANDS = {
         "List the thresholds of spending that were crossed; send what the webhook was not told.",
     ),
     "audit": ("remit.cli.audit", "Read the audit log: tail, search, open intents."),
+    "mcp": ("remit.cli.mcp", "Offer an agent's tools to MCP clients, within its remit."),
     "tools": (
         "remit.cli.tools",
         "List the tools there are and what each declares; pause one, and resume it.",
