@@ -19,7 +19,7 @@ from remit.wiring.deployment import Deployment
 from remit.wiring.toolsets import extra
 
 
-@click.group()
+@click.group(epilog="\b\nExamples:\n  remit mcp serve agent-config.yaml\n")
 def command() -> None:
     """The tools of an agent for any MCP client: an IDE, another agent."""
 
