@@ -39,6 +39,9 @@ def test_what_a_tool_may_not_do_is_a_typed_refusal(tmp_path: Path) -> None:
         tmp_path, "tools", "call", str(CONFIG), "count_words", "--args", '{"text": "two words"}'
     )
     assert (exit_code, json.loads(out)) == (0, {"words": 2, "letters": 8}), error
+    exit_code, out, error = remit(tmp_path, "trace", "--json")
+    assert exit_code == 0, error
+    assert any(f'"remit.isolation_level": "{level}"' in out for level in ("sandboxed", "namespaced")), out
     exit_code, out, _ = remit(tmp_path, "audit", "search", "--json")
     assert exit_code == 0
     assert out.count('"tool:read_passwords"') == 2  # its intent and its outcome

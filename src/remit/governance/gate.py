@@ -19,7 +19,7 @@ from remit.core.decisions import Decision
 from remit.core.errors import RemitError
 from remit.core.outcomes import Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.runs import Run, RunEnd
-from remit.core.tools import ToolSpec
+from remit.core.tools import Isolation, ToolSpec
 from remit.governance import approvals, budget, denials, history, limits, pauses, records, results
 from remit.governance.budget import TenantCap
 from remit.governance.deadlines import Deadlines, cancels_of_task
@@ -109,6 +109,7 @@ class Gate:
                     outcome=outcome,
                     started_us=started_us,
                     duration_us=(self._clock.monotonic_ns() - began_ns) // 1000,
+                    isolation=_isolation_of(action, governed),
                 )
             )
 
@@ -370,6 +371,11 @@ class Gate:
 
 def _tool_of(action: Action, governed: GovernedRun) -> ToolSpec | None:
     return governed.rules.tools[action.resource] if isinstance(action, ToolCall) else None
+
+
+def _isolation_of(action: Action, governed: GovernedRun) -> Isolation:
+    tool = governed.rules.tools.get(action.resource) if isinstance(action, ToolCall) else None
+    return "none" if tool is None else tool.isolation
 
 
 def _retrieve(future: Future[Any]) -> None:

@@ -12,6 +12,7 @@ from remit.core.messages import Usage
 from remit.core.outbox import MessageState, OutboxMessage
 from remit.core.outcomes import Outcome
 from remit.core.runs import Run, RunEnd
+from remit.core.tools import Isolation
 from remit.ports.journal import Alert
 
 HasLease: TypeAlias = Callable[[], bool]
@@ -65,7 +66,10 @@ class Prices(Protocol):
 
 
 class EffectEnded(NamedTuple):
-    """One action came to its outcome. Times are wall microseconds; `started_us` is before the decision."""
+    """One action came to its outcome. Times are wall microseconds; `started_us` is before the decision.
+
+    `isolation`: in which a tool was called.
+    """
 
     run: Run
     action: Action
@@ -74,6 +78,7 @@ class EffectEnded(NamedTuple):
     outcome: Outcome
     started_us: int
     duration_us: int
+    isolation: Isolation = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

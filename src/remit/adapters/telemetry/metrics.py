@@ -103,6 +103,10 @@ class Metrics:
         self._active = Gauge(names.ACTIVE_RUNS, "Runs at work now.", ("agent_name",), registry=registry)
         self._decisions = Counts(names.DECISIONS, "Decisions of the gate.", ("agent_name", "effect", "code"))
         registry.register(self._decisions)
+        self._isolated = Counts(
+            names.ISOLATED_CALLS, "Calls of tools in a sandbox.", ("agent_name", "tool", "isolation_level")
+        )
+        registry.register(self._isolated)
         self._alerts = Counter(
             names.ALERTS,
             "Thresholds of spending that were crossed.",
@@ -219,6 +223,8 @@ class Metrics:
         if action.kind != "release":
             tool = action.resource if action.kind == "tool" else _TOOL_OF_KIND[action.kind]
             self._durations.observe((agent, tool), event.duration_us)
+        if event.isolation != "none":
+            self._isolated.add((agent, action.resource, event.isolation), 1)
         if not isinstance(outcome, Unknown) and outcome.cost_nano_usd:
             model = action.resource if action.kind == "model" else names.MODEL_OF_TOOL_COSTS
             self._costs.add((agent, model), outcome.cost_nano_usd)

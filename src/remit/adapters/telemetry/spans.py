@@ -185,6 +185,8 @@ def effect_span(event: EffectEnded, *, capture: bool) -> SpanRecord:
         state, code, cost = "failed", outcome.code, outcome.cost_nano_usd
     if action.kind == "tool":
         extra = content.shown_fields(action, outcome, capture=capture) | (extra or {})
+        if event.isolation != "none":
+            extra = {**extra, names.ISOLATION: event.isolation}
     if capture:
         extra = content.content_of(action, outcome) | (extra or {})
     # By position, in the order of the fields: this is the hot path, and keywords double the cost.

@@ -7,6 +7,7 @@ it fails, because it can reach nothing else; of one that has, nobody knows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -61,8 +62,14 @@ class PythonTools:
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """The declarations."""
-        return tuple(self._by_name.values())
+        """The declarations; the isolation of what can be called is that which it has here."""
+        here = ISOLATION_LEVELS.index(self.isolation)
+        return tuple(
+            replace(spec, isolation=self.isolation)
+            if ISOLATION_LEVELS.index(spec.isolation) <= here
+            else spec
+            for spec in self._by_name.values()
+        )
 
     @property
     def notices(self) -> tuple[str, ...]:
