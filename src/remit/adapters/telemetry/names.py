@@ -55,7 +55,7 @@ TICKET_ID: Final = "ticket_id"
 PRIORITY: Final = "priority"
 QUERY: Final = "query"  # only where content is captured
 # All of a span's extra attributes that a log line or a tree shows: what is not named here stays out.
-SHOWN: Final = (RESULT_COUNT, CUSTOMER_EXISTS, TICKET_ID, PRIORITY, QUERY)
+SHOWN: Final = (RESULT_COUNT, CUSTOMER_EXISTS, TICKET_ID, PRIORITY, QUERY, ISOLATION)
 
 # attributes of the conventions
 ERROR_TYPE: Final = "error.type"
