@@ -39,9 +39,32 @@ def test_what_a_tool_may_not_do_is_a_typed_refusal(tmp_path: Path) -> None:
         tmp_path, "tools", "call", str(CONFIG), "count_words", "--args", '{"text": "two words"}'
     )
     assert (exit_code, json.loads(out)) == (0, {"words": 2, "letters": 8}), error
+    exit_code, out, error = remit(tmp_path, "tools", "test", str(CONFIG))
+    assert (exit_code, out.splitlines()) == (0, ["✓ count_words 1", "✓ count_words 2"]), error
     exit_code, out, error = remit(tmp_path, "trace", "--json")
     assert exit_code == 0, error
     assert any(f'"remit.isolation_level": "{level}"' in out for level in ("sandboxed", "namespaced")), out
     exit_code, out, _ = remit(tmp_path, "audit", "search", "--json")
     assert exit_code == 0
     assert out.count('"tool:read_passwords"') == 2  # its intent and its outcome
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
+def test_a_new_tool_is_made_and_its_examples_are_run(tmp_path: Path) -> None:
+    assert remit(tmp_path, "init", str(tmp_path / "new"))[0] == 0
+    exit_code, out, error = remit(tmp_path, "init", "--tool", str(tmp_path / "new"))
+    assert exit_code == 0, error
+    section = "".join(f"{line}\n" for line in out.splitlines() if line.startswith(("  toolsets", "    mine")))
+    config = tmp_path / "new" / "agent-config.yaml"
+    text = config.read_text()
+    assert "  toolsets:" not in text
+    config.write_text(text.replace("allowed_tools: [", "allowed_tools: [count_words, ", 1) + section)
+    exit_code, out, error = remit(tmp_path, "tools", "test", str(config))
+    assert (exit_code, out) == (0, "✓ count_words 1\n"), error
+    tools = tmp_path / "new" / "tools.py"
+    tools.write_text(tools.read_text().replace('"words": len(text.split())', '"words": 3'))
+    exit_code, out, _ = remit(tmp_path, "tools", "test", str(config))
+    assert (exit_code, out) == (1, "✗ count_words 1  it returned {'words': 3}, and not {'words': 2}\n")
+    exit_code, _, error = remit(tmp_path, "init", "--tool", str(tmp_path / "new"))
+    assert exit_code == 2
+    assert "would be overwritten" in error

@@ -14,6 +14,7 @@ from remit.cli.people import as_option, reason_option
 from remit.cli.tools_accept import accept
 from remit.cli.tools_call import call
 from remit.cli.tools_import import import_tools
+from remit.cli.tools_test import test
 from remit.core.errors import RemitError
 from remit.core.tools import ToolSpec
 from remit.wiring.remits import load_remit, tool_declarations
@@ -29,6 +30,7 @@ def command() -> None:
 command.add_command(accept)
 command.add_command(call)
 command.add_command(import_tools)
+command.add_command(test)
 _config_argument = click.argument("config", type=click.Path(path_type=Path), required=False)
 
 

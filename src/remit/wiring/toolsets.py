@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from remit.adapters.tools.knowledge.specs import declare_knowledge
 from remit.adapters.tools.mail.specs import declare_mail
 from remit.adapters.tools.sql.specs import declare_sql
+from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.tools import Declared
-from remit.governance.remit import NamedToolset
+from remit.governance.remit import NamedToolset, Remit
 from remit.governance.toolsets import (
     HttpToolset,
     KnowledgeToolset,
@@ -98,6 +99,36 @@ def declare(name: str, section: Toolset, folder: Path) -> Declared:
             return declare_sql(name, section)
         case SupportToolset():
             raise RemitError("config.invalid", "the support toolset is built in")
+
+
+class Example(NamedTuple):
+    """A call that the author of a Python tool shows, and what it returns where that is fixed (`has_result`)."""
+
+    tool: str
+    args: Json
+    has_result: bool
+    result: Json
+
+
+def examples_of(remit: Remit, folder: Path) -> list[Example]:
+    """The examples of the granted Python tools. Raises: RemitError."""
+    from remit.adapters.tools.python.sources import digest_of, settings_of  # noqa: PLC0415 - as in `declare`
+    from remit.adapters.tools.python.specs import declared_tools  # noqa: PLC0415
+
+    found = []
+    for named in remit.toolsets_used():
+        if isinstance(named.section, PythonToolset):
+            settings = settings_of(named.name, named.section, folder)
+            tools = declared_tools(
+                settings, digest_of(settings), folder / named.section.source, SystemClock()
+            )
+            found += [
+                Example(tool.name, example.get("args", {}), "result" in example, example.get("result"))
+                for tool in tools
+                if tool.name in remit.allowed_tools
+                for example in tool.examples
+            ]
+    return found
 
 
 async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
