@@ -220,6 +220,9 @@ class _Compiler:
                     message = f"there is another tool named {tool.name!r}"
                     self._fail(place, "config.duplicate_key", message, "give one of them another name")
                     continue
+                if tool.name in self.agent.allowed_tools and (problem := schema_problem(tool.args_schema)):
+                    message = f"the arguments of {tool.name} have a schema that is not used: {problem}"
+                    self._fail(place, "config.invalid", message, "use another tool, or mend it")
                 keys = tool.args_schema.get("properties", {})
                 if tool.rate_key is not None and tool.rate_key not in keys:
                     message = f"{tool.name} has no argument {tool.rate_key!r} for a rate_key"

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from jsonschema_rs import Draft202012Validator
+from jsonschema_rs import ValidationError
 
 from remit.core.tools import ToolSpec
 from remit.governance import source
+from remit.governance.shapes import validator
 
 Test: TypeAlias = Callable[[Any], bool]
 Problem: TypeAlias = tuple[str, str]
@@ -170,11 +171,13 @@ def _test(operator: str, operand: Any) -> Test:
 def _satisfiable(schema: Mapping[str, Any], conditions: Mapping[str, Any], types: set[str]) -> bool:
     candidates = _candidates(schema, conditions, types)
     if candidates is not None:
-        validator = Draft202012Validator(dict(schema))
+        try:
+            shape = validator(schema)
+        except ValidationError:
+            return True  # a schema that cannot stand alone: nobody can say
         tests = [_test(operator, _plain(operand)) for operator, operand in conditions.items()]
         return any(
-            validator.is_valid(candidate) and all(test(candidate) for test in tests)
-            for candidate in candidates
+            shape.is_valid(candidate) and all(test(candidate) for test in tests) for candidate in candidates
         )
     if "longer_than" in conditions:
         limit = schema.get("maxLength", schema.get("maxItems"))

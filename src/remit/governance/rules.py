@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from jsonschema_rs import Draft202012Validator
-
 from remit.core import actions, canonical
 from remit.core.actions import Action, MemoryRead, MemoryWrite, ModelCall, Release, ToolCall
 from remit.core.canonical import Json
@@ -21,7 +19,7 @@ from remit.core.tools import ToolSpec
 from remit.governance.memories import NOTE_TOOLS
 from remit.governance.remit import ApprovalRequirement, RateLimit, Remit
 from remit.governance.schema import CLASS_RULE
-from remit.governance.shapes import AnswerShape, explain
+from remit.governance.shapes import AnswerShape, explain, validator
 
 Rule: TypeAlias = Callable[[Json], Decision | None]
 """A rule of one tool: a decision on the call's arguments, or None where it has nothing to say."""
@@ -177,12 +175,12 @@ class Rules:
         return tuple(rules)
 
     def _schema_rule(self, tool: ToolSpec) -> Rule:
-        validator = Draft202012Validator(closed(tool.args_schema), mask="the value")
+        shape = validator(closed(tool.args_schema))
 
         def rule(args: Json) -> Decision | None:
-            if validator.is_valid(args):
+            if shape.is_valid(args):
                 return None
-            error = next(iter(validator.iter_errors(args)))
+            error = next(iter(shape.iter_errors(args)))
             return self.deny(
                 "args.invalid", "allowed_tools", f"{tool.name}: {explain(error, 'the arguments')}"
             )

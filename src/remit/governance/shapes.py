@@ -22,7 +22,7 @@ class AnswerShape:
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._validator = _validator(schema, _MASK)
+        self._validator = validator(schema)
 
     def problem(self, answer: str) -> str:
         """Why `answer` does not fit; empty where it does."""
@@ -51,14 +51,15 @@ def schema_problem(schema: object) -> str:
     if not isinstance(schema, Mapping) or schema.get("type") != "object":
         return "it must be a JSON Schema with type: object, because providers give objects alone"
     try:
-        _validator(schema)
+        validator(schema, mask=None)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.instance_path)
         return f"{place}: {error.message[:300]}" if place else error.message[:300]
     return ""
 
 
-def _validator(schema: Mapping[str, Any], mask: str | None = None) -> Draft202012Validator:
+def validator(schema: Mapping[str, Any], mask: str | None = _MASK) -> Draft202012Validator:
+    """What tells whether a value fits. A schema may be a stranger's. Raises: ValidationError where it is none."""
     return Draft202012Validator(dict(schema), mask=mask, offline=True, pattern_options=RegexOptions())
 
 

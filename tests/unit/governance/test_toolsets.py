@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import pytest
 
 from remit.core.errors import RemitError
@@ -120,3 +124,61 @@ def test_what_is_wrong_is_said_where_it_stands(section: str, said: str) -> None:
     assert any(line.startswith(said) for line in errors(f"  toolsets:\n    {section}\n")), errors(
         f"  toolsets:\n    {section}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("inner", "why"),
+    [
+        ({"$ref": "{witness}/schema.json"}, "Retrieval is disabled"),
+        ({"type": "string", "pattern": "("}, "regex"),
+        ({"type": 5}, "5 is not"),
+    ],
+)
+def test_the_schema_of_a_stranger_leads_nowhere(
+    inner: dict[str, object], why: str, witness: tuple[str, list[str]]
+) -> None:
+    """A toolset's schemas come from other people's servers and documents: what they refer to is not fetched."""
+    url, asked = witness
+    given = {
+        key: value.format(witness=url) if isinstance(value, str) else value for key, value in inner.items()
+    }
+    schema = {"type": "object", "properties": {"query": given}}
+    declared = Declared((ToolSpec(name="find", description="Finds.", args_schema=schema),), "d")
+    (error,) = errors(BOOKS, declared)
+    assert "the arguments of find have a schema that is not used" in error
+    assert why in error
+    assert asked == []
+
+
+def test_a_condition_on_a_schema_that_cannot_stand_alone_is_taken(witness: tuple[str, list[str]]) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"query": {"type": "string", "enum": ["a"], "allOf": [{"$ref": "#/$defs/q"}]}},
+        "$defs": {"q": {"minLength": 1}},
+    }
+    declared = Declared((ToolSpec(name="find", description="Finds.", args_schema=schema),), "d")
+    approvals = "  approvals:\n    - {tool: find, when: {query: {eq: a}}}\n"
+    assert load(BOOKS + approvals, declared).allowed_tools == ("find",)
+
+
+@pytest.fixture
+def witness() -> Iterator[tuple[str, list[str]]]:
+    """A server on loopback, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
