@@ -13,6 +13,7 @@ from benchmarks import (
     bound,
     calibration,
     cap,
+    connectors,
     decision,
     gate,
     job,
@@ -38,6 +39,7 @@ TOPICS: dict[str, Callable[[Options], list[Measure]]] = {
     "cap": cap.measure,
     "bound": bound.measure,
     "sandbox": sandbox.measure,
+    "connectors": connectors.measure,
 }
 
 
