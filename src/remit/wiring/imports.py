@@ -47,8 +47,9 @@ class Described:
 async def fetched(url: str) -> bytes:
     """The document at a URL that a person has typed. Raises: RemitError `usage.invalid`."""
     try:
-        host = read_url(url).host
-        door = Door(Policy(hosts=(host,), inner=frozenset({host})))
+        target = read_url(url)
+        host = target.host
+        door = Door(Policy(hosts=(host,), ports=frozenset({target.port}), inner=frozenset({host})))
         try:
             answer = await door.send(Sending(method="GET", url=url, bytes_max=DOCUMENT_BYTES_MAX), FETCH_S)
         finally:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import ipaddress
 import json
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from remit.adapters.egress.addresses import is_inner, is_metadata
 from remit.adapters.egress.door import Answer, Closed, Door, NoAnswer, NotSent, Policy, Sending
-from remit.adapters.egress.urls import BadUrl, read_url
+from remit.adapters.egress.urls import BadUrl, Target, read_url
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -27,11 +28,13 @@ class Witness:
     """A server on loopback that answers what it is told, and notes each request it gets."""
 
     def __init__(self) -> None:
+        self.connections = 0
         self.requests: list[str] = []
         self.answers: list[bytes] = []
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head)
@@ -81,12 +84,15 @@ class Names:
 class Place:
     def __init__(self, witness: Witness, stack: AsyncExitStack) -> None:
         self.witness = witness
+        self.ports: tuple[int, ...] = ()
+        self.tls: ssl.SSLContext | None = None
         self._stack = stack
 
     def door(
         self, names: Names | None = None, hosts: tuple[str, ...] = ("*.test",), inner: tuple[str, ...] = ()
     ) -> Door:
-        door = Door(Policy(hosts=hosts, inner=frozenset(inner)), names or Names())
+        ports = frozenset({80, self.witness.port, *self.ports})
+        door = Door(Policy(hosts=hosts, ports=ports, inner=frozenset(inner)), names or Names(), self.tls)
         self._stack.push_async_callback(door.close)
         return door
 
@@ -115,17 +121,17 @@ async def test_no_public_payload_reaches_the_witness(place: Place, shared_data: 
         return ["127.0.0.1"]
 
     class Anyone(Policy):
-        def permits(self, host: str) -> bool:
+        def permits(self, target: Target) -> bool:
             return True
 
-    door = Door(Anyone(hosts=()), everything_is_here)
+    door = Door(Anyone(hosts=(), ports=frozenset()), everything_is_here)
     port = place.witness.port
     for payload in payloads:
         bare = payload.split("://")[-1]
         for url in (payload, f"http://{bare}", f"http://{bare.split('/')[0].split(':')[0]}:{port}/"):
             with pytest.raises((Closed, NotSent)):
                 await door.send(Sending(method="GET", url=url), 2.0)
-    assert place.witness.requests == []
+    assert place.witness.connections == 0
     await door.close()
 
 
@@ -272,7 +278,7 @@ async def test_a_host_that_is_opened_is_reached_by_name_and_credentials_go_with_
 async def test_a_name_of_which_any_address_is_inner_is_not_reached(place: Place, answers: list[str]) -> None:
     with pytest.raises(Closed, match=r"api\.test is at an address of no open network"):
         await get(place.door(Names(api_test=[answers])), place.url("api.test"))
-    assert place.witness.requests == []
+    assert place.witness.connections == 0
 
 
 async def test_a_name_that_is_bound_anew_is_looked_at_anew_and_asked_once_a_connection(place: Place) -> None:
@@ -288,8 +294,26 @@ async def test_a_name_that_is_bound_anew_is_looked_at_anew_and_asked_once_a_conn
     assert names.asked == ["api.test"]
 
 
+METADATA = (
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "::ffff:169.254.169.254",
+    "::169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe",
+    "2002:a9fe:a9fe::",
+    "2001:0:1:2:3:4:5601:5601",
+    "fe80::a9fe:a9fe",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+)
+
+
 async def test_metadata_is_not_reached_even_where_a_host_is_opened(place: Place) -> None:
-    for address in ("169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"):
+    for address in METADATA:
         door = place.door(Names(api_test=[[address]]), inner=("api.test",))
         with pytest.raises(Closed):
             await get(door, place.url("api.test"))
@@ -306,6 +330,7 @@ async def test_a_host_that_is_not_listed_is_not_even_asked_for(place: Place, hos
 @pytest.mark.parametrize(
     "place_of",
     [
+        "http://api.test:22/",
         "http://127.0.0.1:{port}/",
         "http://inner.test:{port}/",
         "file:///etc/passwd",
@@ -371,6 +396,7 @@ async def test_an_answer_that_comes_drop_by_drop_ends_at_the_deadline(place: Pla
         gone.set()
 
     async with serving(drip) as port:
+        place.ports = (port,)
         door = place.door(Names(api_test=[["127.0.0.1"]]), inner=("api.test",))
         with pytest.raises(NoAnswer, match="no answer within"):
             await door.send(Sending(method="GET", url=f"http://api.test:{port}/"), 0.3)
@@ -383,7 +409,7 @@ async def test_nothing_of_an_argument_becomes_a_header_of_its_own(place: Place) 
     for value in ("a\r\nx: y", "a\nb", "\u00e4", "a\0"):
         with pytest.raises(Closed, match="the header x-name"):
             await get(door, place.url("api.test"), headers={"x-name": value})
-    assert place.witness.requests == []
+    assert place.witness.connections == 0
 
 
 async def test_proxies_of_the_environment_are_not_used(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,9 +420,37 @@ async def test_proxies_of_the_environment_are_not_used(place: Place, monkeypatch
 
 
 async def test_who_cannot_be_connected_to_was_not_sent_anything(place: Place) -> None:
+    place.ports = (1,)
     door = place.door(Names(api_test=[["127.0.0.1"]]), inner=("api.test",))
     with pytest.raises(NotSent):
         await get(door, "http://api.test:1/")
+
+
+async def test_a_name_that_nobody_answers_for_in_time_was_not_sent_anything(place: Place) -> None:
+    """A share of the deadline is for connecting: what ends in it was certainly not done."""
+
+    async def silent(host: str, port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return []
+
+    door = Door(Policy(hosts=("api.test",), ports=frozenset({80})), silent)
+    with pytest.raises(NotSent):
+        await door.send(Sending(method="POST", url="http://api.test/"), 0.2)
+    await door.close()
+
+
+async def test_the_next_address_is_tried_where_nobody_listens_at_the_first(place: Place) -> None:
+    names = Names(api_test=[["127.99.0.1", "127.0.0.1"]])
+    assert (await get(place.door(names, inner=("api.test",)), place.url("api.test"))).status == 200
+    assert names.asked == ["api.test"]
+
+
+async def test_the_name_of_a_header_is_looked_at(place: Place) -> None:
+    door = place.door(Names(api_test=[["127.0.0.1"]]), inner=("api.test",))
+    for name in ("", "x y", "x\r\ny", "x:", "\u00e4"):
+        with pytest.raises(Closed, match="the name of a header"):
+            await get(door, place.url("api.test"), headers={name: "v"})
+    assert place.witness.connections == 0
 
 
 async def test_an_answer_that_breaks_off_is_none(place: Place) -> None:

@@ -5,7 +5,6 @@ Source: IANA's registries of special-purpose addresses; RFC 6052, 3056, 4380 for
 
 from __future__ import annotations
 
-import ipaddress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
@@ -45,10 +44,11 @@ _INNER_V6 = tuple(
         "3fff::/20",
     )
 )
-_NEVER = frozenset(
-    ipaddress.ip_address(address)
-    for address in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")
+_METADATA_V4 = tuple(
+    IPv4Network(network)
+    for network in ("169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32")
 )
+_METADATA_V6 = (IPv6Network("fd00:ec2::/32"), IPv6Network("fd20:ce::/32"))
 
 
 def is_inner(address: Address) -> bool:
@@ -61,12 +61,14 @@ def is_inner(address: Address) -> bool:
 
 def is_metadata(address: Address) -> bool:
     """Whether an address serves the secrets of a cloud's machine: nobody opens that."""
-    if isinstance(address, IPv6Address):
-        embedded = address.ipv4_mapped or (
-            IPv4Address(int(address) & 0xFFFF_FFFF) if address in IPv6Network("64:ff9b::/96") else None
-        )
-        if embedded is not None:
-            return is_metadata(embedded)
-    return address in _NEVER or (
-        isinstance(address, IPv4Address) and address in IPv4Network("169.254.0.0/16")
+    if isinstance(address, IPv4Address):
+        return any(address in network for network in _METADATA_V4)
+    return any(address in network for network in _METADATA_V6) or (
+        is_inner(address) and any(is_metadata(inner) for inner in _embedded(address))
     )
+
+
+def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:
+    """What an address may be translated to: the end of it (mapped, compatible, NAT64, link-local), 6to4, Teredo."""
+    bits = int(address)
+    return tuple(IPv4Address(part & 0xFFFF_FFFF) for part in (bits, bits >> 80, ~bits))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,11 @@ from remit.adapters.egress.urls import BadUrl, Target, read_url
 
 REDIRECTS_MAX = 5
 CONNECTIONS_MAX = 20
+CONNECT_S = 10.0
+IDLE_S = 30.0
 _READS = frozenset({"GET", "HEAD"})
+_TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_COMPRESSED = "its answer is compressed, which was not asked for"
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host."""
@@ -46,15 +51,19 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """`hosts`: who may be reached, by name or as `*.example.com`; `inner`: of these, whose addresses need not be of the open internet."""
+    """Who may be reached. `hosts`: by name, or as `*.example.com`; `ports`: of any of them.
+
+    `inner`: whose addresses need not be of the open internet.
+    """
 
     hosts: tuple[str, ...]
+    ports: frozenset[int]
     inner: frozenset[str] = frozenset()
 
-    def permits(self, host: str) -> bool:
-        """Whether `host` may be reached at all."""
-        return any(
-            host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+    def permits(self, target: Target) -> bool:
+        """Whether a host and port may be reached at all."""
+        return target.port in self.ports and any(
+            target.host == pattern or (pattern.startswith("*.") and target.host.endswith(pattern[1:]))
             for pattern in self.hosts
         )
 
@@ -110,6 +119,7 @@ class Door:
                 ssl_context=context,
                 max_connections=CONNECTIONS_MAX,
                 max_keepalive_connections=kept,
+                keepalive_expiry=IDLE_S,
                 network_backend=backend,
             )
             for kept in (CONNECTIONS_MAX, 0)
@@ -118,20 +128,23 @@ class Door:
     async def send(self, sending: Sending, timeout_s: float) -> Answer:
         """The answer to a request, after the redirects of a read. Raises: Closed, NotSent, NoAnswer."""
         is_read = sending.method in _READS
-        began = False
         try:
             async with asyncio.timeout(timeout_s):
                 target = self._target(sending.url)
                 first = target.origin
                 for _ in range(REDIRECTS_MAX + 1):
-                    began = True
-                    answer = await self._send(sending, target, with_credentials=target.origin == first)
+                    answer = await self._send(
+                        sending, target, timeout_s, with_credentials=target.origin == first
+                    )
                     place = answer.headers.get("location")
                     if not 300 <= answer.status < 400 or not place or not is_read:
                         return answer
-                    target = self._target(urljoin(str(target), place))
+                    onward = self._target(urljoin(str(target), place))
+                    if onward.scheme != target.scheme == "https":
+                        raise Closed("it redirects from https to http")
+                    target = onward
         except TimeoutError as error:
-            raise (NoAnswer if began else NotSent)(f"no answer within {timeout_s:g} s") from error
+            raise NoAnswer(f"no answer within {timeout_s:g} s") from error
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout) as error:
             if isinstance(error, _NotConnected):
                 raise error.closed from None
@@ -155,13 +168,16 @@ class Door:
             target = read_url(url)
         except BadUrl as error:
             raise Closed(f"the URL is not used: {error}") from error
-        if not self._policy.permits(target.host):
+        if not self._policy.permits(target):
             raise Closed(
-                f"the host {target.host} is not permitted; permitted: {', '.join(self._policy.hosts)}"
+                f"{target.authority} is not permitted; permitted: {', '.join(self._policy.hosts)}"
+                f" at port {', '.join(map(str, sorted(self._policy.ports)))}"
             )
         return target
 
-    async def _send(self, sending: Sending, target: Target, *, with_credentials: bool) -> Answer:
+    async def _send(
+        self, sending: Sending, target: Target, timeout_s: float, *, with_credentials: bool
+    ) -> Answer:
         given = {**sending.headers, **(sending.credentials if with_credentials else {})}
         headers = {name.lower(): value for name, value in given.items()}
         headers |= {"host": target.authority, "accept-encoding": "identity"}
@@ -169,14 +185,20 @@ class Door:
             headers["content-length"] = str(len(sending.content))
         pool = self._kept if sending.method in _READS else self._fresh
         url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        # a share of the time, so that who cannot be connected to is known to have been sent nothing
+        connect_s = min(CONNECT_S, timeout_s / 2)
         async with pool.stream(
-            sending.method, url, headers=_wire(headers), content=sending.content
+            sending.method,
+            url,
+            headers=_wire(headers),
+            content=sending.content,
+            extensions={"timeout": {"connect": connect_s, "pool": connect_s}},
         ) as response:
             got = {
                 name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
             }
-            if got.get("content-encoding", "identity").lower() != "identity":
-                raise NoAnswer("its answer is compressed, which was not asked for")
+            if _is_compressed(got.get("content-encoding", "")):
+                raise NoAnswer(_COMPRESSED)
             content, is_cut = await _taken(response.aiter_stream(), sending.bytes_max)
             return Answer(
                 status=response.status, headers=got, content=content, is_cut=is_cut, url=str(target)
@@ -186,10 +208,16 @@ class Door:
 def _wire(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     wired = []
     for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise Closed("the name of a header is none")
         if not value.isascii() or not value.isprintable():
             raise Closed(f"the header {name} holds what no header may")
         wired.append((name.encode(), value.encode()))
     return wired
+
+
+def _is_compressed(encoding: str) -> bool:
+    return encoding.strip().lower() not in ("", "identity")
 
 
 async def _taken(stream: Any, bytes_max: int) -> tuple[bytes, bool]:
@@ -229,16 +257,20 @@ class _Pinned(AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> AsyncNetworkStream:
         try:
-            addresses = await self._resolve(host, port)
+            async with asyncio.timeout(timeout):
+                addresses = list(dict.fromkeys(await self._resolve(host, port)))
             self._policy.check(host, addresses)
         except Closed as error:
             raise _NotConnected(error) from error
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout(f"{host} is not found in time") from error
         except (OSError, ValueError) as error:
             raise httpcore2.ConnectError(f"{host} is not found") from error
         failed: httpcore2.ConnectError | httpcore2.ConnectTimeout | None = None
-        for address in dict.fromkeys(addresses):
+        share_s = None if timeout is None else timeout / max(len(addresses), 1)
+        for address in addresses:
             try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._network.connect_tcp(address, port, share_s, local_address, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failed = error
         raise failed or httpcore2.ConnectError(f"{host} has no address")
@@ -272,13 +304,16 @@ class _Transport(httpx2.AsyncBaseTransport):
             target = read_url(str(request.url))
         except BadUrl as error:
             raise httpx2.UnsupportedProtocol(f"the URL is not used: {error}") from error
-        if not self._policy.permits(target.host):
-            raise httpx2.ConnectError(f"the host {target.host} is not permitted")
+        if not self._policy.permits(target):
+            raise httpx2.ConnectError(f"{target.authority} is not permitted")
         url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         sent = httpcore2.Request(
             request.method,
             url,
-            headers=request.headers.raw,
+            headers=[
+                *((name, value) for name, value in request.headers.raw if name.lower() != b"accept-encoding"),
+                (b"accept-encoding", b"identity"),
+            ],
             content=request.stream,
             extensions=request.extensions,
         )
@@ -288,6 +323,13 @@ class _Transport(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectError(str(error)) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
             raise httpx2.NetworkError(type(error).__name__) from error
+        if any(
+            _is_compressed(value.decode("latin-1"))
+            for name, value in response.headers
+            if name.lower() == b"content-encoding"
+        ):
+            await response.aclose()
+            raise httpx2.DecodingError(_COMPRESSED)
         return httpx2.Response(
             response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
         )

@@ -73,7 +73,10 @@ def open_http(
         raise RemitError("toolset.unavailable", f"{section.openapi} has changed since it was declared")
     known = {} if document is None else operations_of(document)
     operations = {tool: (operation, given) for tool, operation, given in listed(section, known)}
-    policy = Policy(hosts=(target.host, *section.hosts), inner=frozenset(section.inner_hosts))
+    ports = {target.port, 443} if section.hosts else {target.port}
+    policy = Policy(
+        hosts=(target.host, *section.hosts), ports=frozenset(ports), inner=frozenset(section.inner_hosts)
+    )
     service = _Service(target, _credentials(section.auth, environment), section.response_bytes_max)
     return HttpTools(declared.specs, operations, service, Door(policy, resolve), clock)
 

@@ -61,7 +61,7 @@ def transport_of(section: McpToolset, folder: Path, environment: Mapping[str, st
         return lambda: stdio(command, given, folder, most)
     url = section.url or environment.get(str(section.url_env), "")
     try:
-        host = read_url(url).host
+        target = read_url(url)
     except BadUrl as error:
         raise RemitError("toolset.unavailable", f"the server's URL is not used: {error}") from error
     headers = {}
@@ -70,7 +70,9 @@ def transport_of(section: McpToolset, folder: Path, environment: Mapping[str, st
         if not token:
             raise RemitError("toolset.unavailable", f"{section.bearer_env} is not set")
         headers["authorization"] = f"Bearer {token}"
-    policy = Policy(hosts=(host,), inner=frozenset(section.inner_hosts))
+    policy = Policy(
+        hosts=(target.host,), ports=frozenset({target.port}), inner=frozenset(section.inner_hosts)
+    )
     return lambda: _http(url, headers, policy)
 
 
