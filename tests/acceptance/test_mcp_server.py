@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
-from tests.acceptance.acceptance_cli import ROOT, Cli
+from mcp.client.streamable_http import streamable_http_client
+from tests.acceptance.acceptance_cli import EXAMPLE, ROOT, Cli
 
 CONFIG = ROOT / "examples" / "support" / "agent-config.yaml"
 
@@ -67,3 +72,70 @@ async def test_the_session_is_a_run_in_the_name_of_whoever_opened_it(cli: Cli) -
     shown = cli.run("runs", "show", run["run_id"]).stdout
     assert "ana" in shown
     assert "search_kb" in shown
+
+
+@asynccontextmanager
+async def by_http(url: str, token: str) -> AsyncIterator[Client]:
+    headers = {"authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        yield client
+
+
+async def test_over_http_each_caller_has_a_name_and_what_waits_outlives_the_server(
+    cli: Cli, tmp_path: Path
+) -> None:
+    folder = tmp_path / "agent"
+    shutil.copytree(EXAMPLE, folder)
+    config = folder / "agent-config.yaml"
+    config.write_text(
+        config.read_text() + "\n  approvals: [{tool: create_ticket, when: {priority: {eq: high}}}]\n"
+    )
+    file = tmp_path / "tokens.json"
+    ana, ben = (cli.run("mcp", "token", name, "--tokens", file).stdout.strip() for name in ("ana", "ben"))
+    ticket = {"customer_id": "C-1042", "issue": "i", "priority": "high"}
+    serving = ("mcp", "serve", config, "--http", "127.0.0.1:0", "--tokens", file)
+    with cli.started(*serving) as server:
+        url = await _url(server)
+        async with by_http(url, ana) as first, by_http(url, ben) as second:
+            assert (await first.call_tool("search_kb", {"query": "refund"})).structured_content["results"]
+            asked = await first.call_tool("create_ticket", ticket)
+            assert told(asked)["error"]["code"] == "approval.required"
+            assert not (await second.call_tool("search_kb", {"query": "refund"})).is_error
+        server.terminate()
+        await asyncio.to_thread(server.wait)
+    approval = told(asked)["error"]["approval"]
+    assert {run["principal"]: run["status"] for run in cli.ask("runs", "list")} == {
+        "user:ana": "suspended",
+        "user:ben": "succeeded",
+    }
+    assert cli.run("approvals", "approve", approval, "--as", "lead", "--reason", "r").exit == 0
+    with cli.started(*serving) as server:
+        url = await _url(server)
+        async with by_http(url, ben) as other:
+            assert (
+                told(await other.call_tool("create_ticket", ticket))["error"]["code"] == "approval.required"
+            )
+        async with by_http(url, ana) as again:
+            done = await again.call_tool("create_ticket", ticket)
+            assert not done.is_error, told(done)
+            assert (
+                told(await again.call_tool("create_ticket", ticket))["error"]["code"] == "approval.required"
+            )
+
+
+async def _url(server: Any) -> str:
+    line = await asyncio.to_thread(server.stderr.readline)
+    assert b" are at http://" in line, line + server.stderr.read()
+    return str(line.split()[-1].decode())
+
+
+def test_http_without_a_file_of_tokens_is_not_served(cli: Cli, tmp_path: Path) -> None:
+    refused = cli.run("mcp", "serve", CONFIG, "--http", "127.0.0.1:0")
+    assert refused.exit == 2
+    assert "remit mcp token" in refused.stderr
+    assert cli.run("mcp", "serve", CONFIG, "--http", "127.0.0.1", "--tokens", tmp_path / "t").exit == 2
+    assert cli.run("mcp", "serve", CONFIG, "--http", "127.0.0.1:0", "--tokens", tmp_path / "t").exit == 2
+    assert cli.run("mcp", "token", "a b", "--tokens", tmp_path / "t").exit == 2

@@ -36,7 +36,7 @@ WHO = Principal(kind="user", id="ana")
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, slots: int = 1) -> None:
         self.clock = FakeClock()
         self.journal = MemoryJournal(self.clock, MemoryStore())
         self.paid: list[Any] = []
@@ -48,7 +48,8 @@ class World:
         )
         tools = FunctionTools([(LOOK, self._look), (PAY, self._pay)])
         gate = Gate(services, Effects(model=ScriptedModel([]), tools=tools))
-        self.remit = parse(FILE, "a.yaml", (LOOK, PAY))
+        file = FILE.replace("max_concurrent_runs: 1", f"max_concurrent_runs: {slots}")
+        self.remit = parse(file, "a.yaml", (LOOK, PAY))
         self.runner = Runner(services, gate, Rules(self.remit, tools.specs))
         self.direct = DirectCalls(services, gate, self.remit, tools.specs)
 
@@ -63,11 +64,17 @@ class World:
         return await self.direct.begin(WHO, "by hand")
 
     async def approve(self, approval_id: str) -> None:
+        await self._decide(approval_id, approves=True)
+
+    async def deny(self, approval_id: str) -> None:
+        await self._decide(approval_id, approves=False)
+
+    async def _decide(self, approval_id: str, *, approves: bool) -> None:
         approval = await self.journal.approval(approval_id)
         assert approval is not None
         record = await self.journal.run(approval.run_id)
         assert record is not None
-        verdict = votes.Verdict(approves=True, reason="", edited=None)
+        verdict = votes.Verdict(approves=approves, reason="r", edited=None)
         boss = Principal(kind="user", id="boss")
         vote, audit = votes.vote(approval, record.run, boss, verdict, self.clock.now_us())
         assert await self.journal.decide_approval(vote, audit)
