@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.remit-installed
 
-.PHONY: help setup run show-task test check lint types contracts format bench chaos tokenizers clean
+.PHONY: help setup run show-task test check lint types contracts format bench chaos tokenizers mcp-servers clean
 
 help: ## What there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv with pinned dependencies
 
@@ -38,7 +38,7 @@ show-task: ## Print the task that `make run` would give
 # How many processes run the tests.
 TESTERS ?= 2
 
-test: setup tokenizers ## Run the tests
+test: setup tokenizers mcp-servers ## Run the tests
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
 check: setup lint types contracts test ## Everything CI holds against a change
@@ -65,6 +65,9 @@ bench: setup ## Measure: tables of medians and ratios, and JSON
 
 tokenizers: setup ## Make the environment of real tokenizers, which some tests need
 	$(BIN)/python -c 'from benchmarks.peers.environment import python_of; print(python_of("tokenizers"))'
+
+mcp-servers: setup ## Make the environment of other people's MCP servers, which some tests need
+	$(BIN)/python -c 'from benchmarks.peers.environment import python_of; print(python_of("mcp-servers"))'
 
 clean: ## Remove what was built and what the runs left
 	rm -rf $(VENV) benchmarks/.venvs benchmarks/results .remit .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -28,7 +28,7 @@ class McpToolset(Section):
         default=None,
         min_length=1,
         max_length=100,
-        description="The program and its arguments, which speaks over stdio.",
+        description="The program and its arguments, which speaks over stdio; what begins with ./ is relative to this file.",
     )
     env: dict[EnvName, EnvName] = Field(
         default_factory=dict,

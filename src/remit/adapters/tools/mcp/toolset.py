@@ -54,7 +54,9 @@ def transport_of(section: McpToolset, folder: Path, environment: Mapping[str, st
         given = {theirs: environment[ours] for theirs, ours in section.env.items()}
         if "PATH" in environment:
             given.setdefault("PATH", environment["PATH"])
-        command, most = list(section.command), section.message_bytes_max
+        # not resolved any further: a link may be how a program knows where it is
+        here, most = folder.resolve(), section.message_bytes_max
+        command = [str(here / part) if part.startswith("./") else part for part in section.command]
         if not section.unsafe_no_sandbox:
             readable = tuple((folder / path).resolve() for path in section.readable)
             command = locked_in(command, ProgramSettings(readable=readable, network=section.network))
