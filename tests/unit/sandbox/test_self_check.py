@@ -76,18 +76,25 @@ for name in attempts():
 """
 
 
-def venv(folder: Path, *, as_nobody: bool) -> Path:
-    """An environment whose interpreter anybody may read, and which may not run as root."""
+USERS = {"sandboxed": 65_532, "namespaced": 65_533}
+"""Users that own nothing, and of whom nobody else has a process."""
+
+
+def venv(folder: Path, *, as_user: int | None) -> Path:
+    """An environment whose interpreter anybody may read; `as_user`: which runs as that user and not as root.
+
+    Processes of one user share its limits, so tests that run side by side have users of their own.
+    """
     python = Path("/usr/bin/python3")
     if not python.exists():
         pytest.skip("no interpreter that anybody may read")
     (folder / "bin").mkdir()
     program = folder / "bin/python"
-    if as_nobody:
+    if as_user is not None:
         if os.getuid() != 0 or shutil.which("setpriv") is None:
             pytest.skip("only root can become another")
         program.write_text(
-            f'#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups {python} "$@"\n'
+            f'#!/bin/sh\nexec setpriv --reuid {as_user} --regid {as_user} --clear-groups {python} "$@"\n'
         )
         program.chmod(0o755)
     else:
@@ -98,7 +105,7 @@ def venv(folder: Path, *, as_nobody: bool) -> Path:
 @pytest.mark.parametrize("user", ["as we are", "as nobody"])
 @pytest.mark.parametrize("level", ["sandboxed", "namespaced"])
 async def test_every_attempt_to_get_out_is_stopped(tmp_path: Path, level: Isolation, user: str) -> None:
-    place = venv(tmp_path, as_nobody=user == "as nobody")
+    place = venv(tmp_path, as_user=USERS[level] if user == "as nobody" else None)
     settings = SandboxSettings(name="check", sources={}, exactly=level, venv=place)
     try:
         found = await check_sandbox(settings, SystemClock())
