@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.remit-installed
 
-.PHONY: help setup run show-task test check lint types contracts format bench chaos tokenizers mcp-servers clean
+.PHONY: help setup run show-task test check lint types contracts format bench chaos tokenizers mcp-servers mcp-conformance clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ tokenizers: setup ## Make the environment of real tokenizers, which some tests n
 
 mcp-servers: setup ## Make the environment of other people's MCP servers, which some tests need
 	$(BIN)/python -c 'from benchmarks.peers.environment import python_of; print(python_of("mcp-servers"))'
+
+mcp-conformance: setup ## Run the public conformance suite against `remit mcp serve` (needs npm)
+	cd tests/mcp_conformance && npm ci --silent --no-audit --no-fund
+	$(BIN)/python tests/mcp_conformance/run.py
 
 clean: ## Remove what was built and what the runs left
 	rm -rf $(VENV) benchmarks/.venvs benchmarks/results .remit .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
