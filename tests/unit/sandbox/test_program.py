@@ -36,7 +36,7 @@ async def test_a_program_reads_and_writes_and_starts_others() -> None:
     code, out, error = await run(
         "/bin/sh", "-c", "cat | tr a-z A-Z; echo $GIVEN; pwd; exit 3", text="hi\n", GIVEN="x"
     )
-    assert (code, out, error) == (3, "HI\nx\n/work/program\n", "")
+    assert (code, out, error) == (3, "HI\nx\n/calls/program\n", "")
 
 
 async def test_it_sees_no_file_process_or_network_of_ours(tmp_path: Path) -> None:

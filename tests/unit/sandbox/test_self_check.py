@@ -113,7 +113,8 @@ async def test_every_attempt_to_get_out_is_stopped(tmp_path: Path, level: Isolat
         pytest.skip(f"{level}, {user}: {error.cause}")
     assert found.isolation == level
     assert len(found.probed) >= 100
-    assert {one.name: one.by for one in found.probed if not one.closed}.keys() == set(KNOWN[level])
+    still_open = {one.name: one.by for one in found.probed if not one.closed}
+    assert set(still_open) == set(KNOWN[level]), still_open
     assert not [one for one in found.probed if "raised" in one.by or "crashed" in one.by]
 
 

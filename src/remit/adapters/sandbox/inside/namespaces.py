@@ -14,7 +14,7 @@ from remit.adapters.sandbox.inside import kernel
 
 NOBODY = 65534
 ROOT_FOLDER = "/tmp"  # noqa: S108 - only a place to mount on, in a namespace of our own
-WORK = "/work"
+WORK = "/calls"
 DEVICES = ("null", "zero", "random", "urandom")
 
 _SPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS

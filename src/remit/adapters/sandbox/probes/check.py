@@ -108,13 +108,24 @@ async def _probed(pool: SandboxPool, name: str, world: dict[str, Any]) -> Probed
         bytes_max=RESULT_BYTES_MAX,
         answer=nothing_granted,
     )
-    try:
-        told = await pool.ask(request)
-    except EffectFailed as error:
-        return Probed(name=name, tried=one.tried, closed=error.code in one.ends, by=error.message)
+    for _ in range(BEGIN_MAX):
+        try:
+            told = await pool.ask(request)
+        except EffectFailed as error:
+            told = error.message
+            if error.code == "tool.failed" and error.retryable:
+                # no process for it: what bombs have left of the user's limit is not back yet
+                await asyncio.sleep(BEGIN_PAUSE_S)
+                continue
+            return Probed(name=name, tried=one.tried, closed=error.code in one.ends, by=error.message)
+        break
     if isinstance(told, dict) and isinstance(told.get("by"), str):
         return Probed(name=name, tried=one.tried, closed=True, by=told["by"])
     return Probed(name=name, tried=one.tried, closed=False, by=str(told)[:200])
+
+
+BEGIN_MAX = 5
+BEGIN_PAUSE_S = 0.3
 
 
 @asynccontextmanager
