@@ -48,7 +48,7 @@ def test_a_document_is_imported_in_one_command_and_used(service: str, tmp_path: 
         "agent:\n  name: clerk\n  model: claude-sonnet-4-20250514\n  allowed_tools: [health]\n"
         "  cost_controls: {max_daily_spend_usd: 1, max_cost_per_run_usd: 1}\n"
     )
-    cli = Cli(tmp_path / "home")
+    cli = Cli(tmp_path / "home", CRM_KEY=KEY)
     # what is granted is not there yet, so nothing is written
     before = config.read_text().replace("[health]", "[helth]")
     config.write_text(before)
@@ -56,14 +56,22 @@ def test_a_document_is_imported_in_one_command_and_used(service: str, tmp_path: 
     refused = cli.run(*imported, "--url", service)
     assert refused.exit == 2
     assert config.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["clerk.yaml"]
+    assert "helth" in refused.stderr
+    assert f"{config} (as it would be):" in refused.stderr
     config.write_text(before.replace("[helth]", "[health]"))
     done = cli.run(*imported, "--url", service)
     assert done.exit == 0, done.stderr
     assert "open_ticket" in done.stdout
     section = yaml.safe_load(config.read_text())["agent"]["toolsets"]["crm"]
     assert section["openapi"] == "crm.openapi.json"
+    assert section["auth"] == {"header": "X-Api-Key", "header_env": "CRM_KEY"}
+    assert section["operations"]["open_ticket"] == {"idempotency_header": "Idempotency-Key"}
+    assert "set CRM_KEY in the environment" in done.stdout
     called = cli.run("tools", "call", config, "health", "--json")
     assert (called.exit, called.json["result"]["body"]["status"]) == (0, "ok")
+    named = cli.run(*imported[:-4], "--name", "../crm")
+    assert (named.exit, "a toolset's name" in named.stderr) == (2, True)
     # the document is part of the remit: another one is another remit
     first = cli.ask("check", config)["digest"]
     document = tmp_path / "crm.openapi.json"

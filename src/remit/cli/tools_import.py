@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,12 @@ import yaml
 from remit.cli.asynchronous import run_async
 from remit.cli.output import json_option, print_json, print_table
 from remit.core.errors import RemitError
+from remit.governance.source import ConfigErrors
 from remit.wiring.imports import Described, describe_openapi, fetched
-from remit.wiring.remits import load_remit
+from remit.wiring.remits import load_remit, text_of
+
+_TOLD_MAX = 20
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 @click.group("import")
@@ -43,11 +49,14 @@ def openapi(source: str, as_json: bool, **given: Any) -> None:
     No operation is granted by that: name those that the agent may use in allowed_tools.
     """
     config: Path | None = given["config"]
+    if not _NAME.fullmatch(given["name"]):
+        raise RemitError("usage.invalid", "a toolset's name is lower case letters, digits and _, such as crm")
     folder = Path() if config is None else config.parent
     content = (
         run_async(fetched(source)) if source.startswith(("http://", "https://")) else _read(Path(source))
     )
-    described = describe_openapi(content, source, given["url"], given["only"])
+    variable = f"{given['name'].upper()}_KEY"
+    described = describe_openapi(content, source, given["url"], given["only"], variable)
     file = f"{given['name']}.openapi{'.json' if content.lstrip()[:1] == b'{' else '.yaml'}"
     section = {given["name"]: described.section(file)}
     if config is not None:
@@ -66,6 +75,9 @@ def openapi(source: str, as_json: bool, **given: Any) -> None:
 def _tell(described: Described, section: dict[str, Any], config: Path | None) -> None:
     for name, why in described.left_out.items():
         print(f"left out: {name} ({why})")
+    if described.auth:
+        (variable,) = (value for key, value in described.auth.items() if key.endswith("_env"))
+        print(f"\nit asks for a key: set {variable} in the environment")
     if config is None:
         print("\ntoolsets:")
         print("".join(f"  {line}\n" for line in _yaml(section).splitlines()), end="")
@@ -76,21 +88,27 @@ def _tell(described: Described, section: dict[str, Any], config: Path | None) ->
 
 def _write(config: Path, section: dict[str, Any], document: Path, content: bytes) -> None:
     """The section in the file, where the file is a good one with it, and nothing is changed where it is not."""
-    before = config.read_text()
-    lines = before.splitlines()
+    lines = text_of(config).splitlines()
     at = next((place for place, line in enumerate(lines) if line.rstrip() == "  toolsets:"), None)
     inner = [f"    {line}" for line in _yaml(section).splitlines()]
     after = [*lines, "  toolsets:", *inner] if at is None else [*lines[: at + 1], *inner, *lines[at + 1 :]]
-    if document.exists() and document.read_bytes() != content:
+    was_there = document.exists()
+    if was_there and document.read_bytes() != content:
         raise RemitError(
             "usage.invalid", f"{document} is there, and is another document", remedy="use another --name"
         )
     document.write_bytes(content)
     draft = config.with_name(f".{config.name}.{os.getpid()}")
     try:
-        draft.write_text("\n".join(after) + "\n")
+        draft.write_text("\n".join(after) + "\n", encoding="utf-8")
         load_remit(draft)
         os.replace(draft, config)
+    except ConfigErrors as errors:
+        if not was_there:
+            document.unlink()
+        # they are of the file as it would be, which is not there to be looked at
+        named = [replace(one, file=f"{config} (as it would be)") for one in errors.errors[:_TOLD_MAX]]
+        raise ConfigErrors(named) from None
     finally:
         draft.unlink(missing_ok=True)
 

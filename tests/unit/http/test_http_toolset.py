@@ -16,7 +16,6 @@ from starlette.routing import Route
 from tests.unit.http.conftest import EXAMPLE, Crm, Open, context, serving
 
 from remit.adapters.egress.door import NoAnswer
-from remit.adapters.tools.http.openapi import operations_of
 from remit.adapters.tools.http.operations import Operation, Placed
 from remit.adapters.tools.http.specs import declare_http
 from remit.core.errors import RemitError
@@ -76,7 +75,7 @@ async def test_what_the_service_refuses_is_a_failure_with_its_words(crm: Crm, op
 
 
 async def test_a_host_that_is_not_opened_is_not_reached(crm: Crm, opened: Open) -> None:
-    tools = opened(crm.url, {"get_customer_record": {}}, inner_hosts=[])
+    tools = opened(crm.url, {"get_customer_record": {}}, inner_hosts=[], auth=None)
     with pytest.raises(EffectFailed, match="no open network") as raised:
         await tools.call("get_customer_record", {"id": "C-1004"}, context())
     assert raised.value.code == "egress.denied"
@@ -153,14 +152,61 @@ async def test_retry_after_is_kept_where_there_is_time_for_it(opened: Open) -> N
     assert len(odd.requests) == 1
 
 
-async def test_a_write_is_sent_once_and_nobody_knows_where_it_broke(opened: Open) -> None:
-    odd = Odd(lambda _: JSONResponse({}, 500))
-    with pytest.raises(NoAnswer, match="answered 500"):
+KEYED = {"act": {**WRITE["act"], "idempotency_header": "Idempotency-Key"}}
+
+
+@pytest.mark.parametrize("status", [302, 303, 500, 503])
+async def test_a_write_is_sent_once_and_nobody_knows_where_it_broke(opened: Open, status: int) -> None:
+    odd = Odd(lambda _: JSONResponse({}, status))
+    with pytest.raises(NoAnswer, match=f"answered {status}"):
         await call(odd, opened, WRITE, {"n": 1})
     assert len(odd.requests) == 1
-    odd = Odd(lambda _: JSONResponse({"error": "n"}, 422))
-    with pytest.raises(EffectFailed, match="answered 422"):
+
+
+@pytest.mark.parametrize("status", [307, 400, 409, 422, 429])
+async def test_a_write_that_a_service_refuses_was_not_done(opened: Open, status: int) -> None:
+    odd = Odd(lambda _: JSONResponse({"error": "n"}, status))
+    with pytest.raises(EffectFailed, match=f"answered {status}"):
         await call(odd, opened, WRITE, {"n": 1})
+    assert len(odd.requests) == 1
+
+
+async def test_a_write_with_a_key_is_tried_again_by_that_key(opened: Open) -> None:
+    odd = Odd(lambda _: JSONResponse({}, 503), lambda _: JSONResponse({"ok": 1}))
+    assert (await call(odd, opened, KEYED, {"n": 1}))["body"] == {"ok": 1}
+    assert {request.headers["idempotency-key"] for request in odd.requests} == {"r.1.t0"}
+
+
+@pytest.mark.parametrize("last", [400, 429, 503])
+async def test_a_try_that_may_have_been_done_leaves_it_open_whatever_comes_after(
+    opened: Open, last: int
+) -> None:
+    """Else the model would take it for undone, and do it again with another key."""
+    odd = Odd(lambda _: JSONResponse({}, 503), lambda _: JSONResponse({}, last))
+    with pytest.raises(NoAnswer, match="answered 503"):
+        await call(odd, opened, KEYED, {"n": 1})
+    assert len(odd.requests) > 1
+
+
+async def test_a_ticket_whose_answer_is_lost_is_made_once(crm: Crm, opened: Open) -> None:
+    tools = opened(crm.url, {"open_ticket": {"idempotency_header": "Idempotency-Key"}})
+    crm.state.faults += ["lost", "busy"]
+    made = await tools.call("open_ticket", {"body": TICKET}, context())
+    assert (made["status"], list(crm.state.tickets)) == (200, ["T-1"])
+    crm.state.faults += ["lost"] * 3
+    with pytest.raises(NoAnswer):
+        await tools.call("open_ticket", {"body": TICKET}, context(key="r.2.t0"))
+    assert list(crm.state.tickets) == ["T-1", "T-2"]
+
+
+async def test_a_read_whose_answer_is_lost_is_asked_for_again(crm: Crm, opened: Open) -> None:
+    tools = opened(crm.url, {"get_customer_record": {}})
+    crm.state.faults += ["lost", "busy"]
+    assert (await tools.call("get_customer_record", {"id": "C-1004"}, context()))["status"] == 200
+    crm.state.faults += ["slow"]
+    crm.state.slow_s = 0.6
+    with pytest.raises(EffectFailed, match="no answer within"):
+        await tools.call("get_customer_record", {"id": "C-1004"}, context(timeout_s=0.4))
 
 
 async def test_a_write_to_nobody_certainly_did_not_happen(opened: Open) -> None:
@@ -200,9 +246,74 @@ async def test_credentials_are_put_in_here(opened: Open, auth: Any, name: str, v
 async def test_a_key_in_the_query_and_one_that_is_not_set(opened: Open) -> None:
     odd = Odd(lambda request: JSONResponse(dict(request.query_params)))
     found = await call(odd, opened, READ, auth={"query": "api_key", "query_env": "KEY"})
-    assert found["body"] == {"api_key": "k3y"}
+    assert odd.requests[0].query_params["api_key"] == "k3y"
+    assert found["body"] == {"api_key": "[hidden]"}  # what a service repeats of it, no model sees
     with pytest.raises(RemitError, match="NONE is not set"):
         opened("http://127.0.0.1:1", READ, openapi=None, auth={"bearer_env": "NONE"})
+
+
+@pytest.mark.parametrize("auth", [{"bearer_env": "KEY"}, {"basic_env": "KEY"}])
+async def test_what_a_service_repeats_of_the_credentials_is_not_shown(opened: Open, auth: Any) -> None:
+    odd = Odd(
+        lambda request: PlainTextResponse(f"{request.headers['authorization']} k3y"),
+        lambda request: JSONResponse({"error": request.headers["authorization"]}, 400),
+    )
+    async with serving(odd.app()) as url:
+        tools = opened(url, READ, openapi=None, auth=auth)
+        text = (await tools.call("act", {}, context()))["text"]
+        with pytest.raises(EffectFailed) as raised:
+            await tools.call("act", {}, context())
+    for shown in (text, raised.value.message, repr(tools.__dict__)):
+        assert "k3y" not in shown
+        assert "azN5" not in shown
+    assert "[hidden]" in text
+
+
+def test_credentials_go_over_https_or_within_a_network_of_ours(opened: Open) -> None:
+    opened("https://api.example.com", READ, openapi=None)
+    with pytest.raises(RemitError, match="credentials are sent over https"):
+        opened("http://api.example.com", READ, openapi=None, inner_hosts=[])
+
+
+def test_no_model_is_asked_for_what_is_put_in_here(tmp_path: Path, opened: Open) -> None:
+    parameters = [
+        {"name": "IDEMPOTENCY-KEY", "in": "header", "required": True},
+        {"name": "x-key", "in": "header", "required": True},
+        {"name": "n", "in": "query"},
+    ]
+    document = {"openapi": "3.1.0", "paths": {"/x": {"post": {"parameters": parameters}}}}
+    (tmp_path / "api.json").write_text(json.dumps(document))
+    section = HttpToolset.model_validate(
+        {
+            "kind": "http",
+            "url": "https://a.test",
+            "openapi": "api.json",
+            "auth": {"header": "X-Key", "header_env": "KEY"},
+            "operations": {"post /x": {"idempotency_header": "Idempotency-Key"}},
+        }
+    )
+    (spec,) = declare_http(section, tmp_path).specs
+    assert (spec.name, spec.idempotency) == ("post_x", "idempotent")
+    assert spec.args_schema["properties"].keys() == {"n"}
+    assert spec.args_schema["required"] == []
+
+
+async def test_an_argument_that_may_be_left_out(opened: Open) -> None:
+    odd = Odd(lambda request: JSONResponse(dict(request.query_params)))
+    args = {"a": {"type": "string"}, "b": {"type": "integer"}}
+    operations = {"act": {"method": "GET", "path": "/x", "args": args, "optional": ["b"]}}
+    async with serving(odd.app()) as url:
+        tools = opened(url, operations, openapi=None)
+        assert tools.specs[0].args_schema["required"] == ["a"]
+        assert (await tools.call("act", {"a": "1&b=2"}, context()))["body"] == {"a": "1&b=2"}
+
+
+async def test_retry_after_may_be_a_date(opened: Open) -> None:
+    odd = Odd(lambda _: JSONResponse({}, 429, {"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}))
+    with pytest.raises(EffectFailed, match="answered 429") as raised:
+        await call(odd, opened, READ)
+    assert len(odd.requests) == 1
+    assert (raised.value.retry_after_s or 0.0) > 3600
 
 
 async def test_no_page_is_followed_to_another_service_and_no_redirect_out(opened: Open) -> None:
@@ -239,6 +350,20 @@ async def test_an_endless_list_ends(opened: Open) -> None:
         ({"url_env": "A", "openapi": "service.py"}, "neither JSON nor YAML|no OpenAPI"),
         ({"url_env": "A", "auth": {"bearer_env": "A", "basic_env": "B"}}, "one of"),
         ({"url_env": "A", "auth": {"header": "X"}}, "one of"),
+        ({"url_env": "A", "operations": {"health": {"tool": {"idempotency": "reconcilable"}}}}, "no service"),
+        ({"url_env": "A", "operations": {"open_ticket": {"pages": {"items": "x"}}}}, "of what is read"),
+        (
+            {"url_env": "A", "openapi": None, "operations": {"x": {"method": "GET", "path": "a.test/"}}},
+            "begins with /",
+        ),
+        (
+            {
+                "url_env": "A",
+                "openapi": None,
+                "operations": {"x": {"method": "GET", "path": "/", "optional": ["b"]}},
+            },
+            "none of its args",
+        ),
     ],
 )
 def test_a_section_that_makes_no_sense_is_refused(keys: dict[str, Any], why: str) -> None:
@@ -246,67 +371,6 @@ def test_a_section_that_makes_no_sense_is_refused(keys: dict[str, Any], why: str
     section = HttpToolset.model_validate({key: value for key, value in given.items() if value is not None})
     with pytest.raises(RemitError, match=why):
         declare_http(section, EXAMPLE)
-
-
-def test_a_document_of_3_0_with_references_and_one_that_holds_itself() -> None:
-    tree = {
-        "type": "object",
-        "properties": {"children": {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}}},
-    }
-    document = {
-        "openapi": "3.0.3",
-        "paths": {
-            "/trees/{id}": {
-                "parameters": [{"$ref": "#/components/parameters/Id"}],
-                "put": {
-                    "operationId": "plant",
-                    "requestBody": {
-                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Tree"}}}
-                    },
-                    "responses": {},
-                },
-                "post": {"operationId": "upload", "requestBody": {"content": {"image/png": {}}}},
-            }
-        },
-        "components": {
-            "parameters": {
-                "Id": {
-                    "name": "id",
-                    "in": "path",
-                    "schema": {"type": "integer", "nullable": True, "minimum": 0, "exclusiveMinimum": True},
-                }
-            },
-            "schemas": {"Tree": tree},
-        },
-    }
-    found = operations_of(document)
-    plant = found["plant"]
-    assert plant.placed["id"].schema == {"type": ["integer", "null"], "exclusiveMinimum": 0}
-    inner = plant.placed["body"].schema["properties"]["children"]["items"]
-    assert inner == {"description": "again Tree, which may hold itself"}
-    assert found["upload"].problem == "it takes image/png and no JSON"
-
-
-def test_a_thousand_operations_are_declared_in_time(tmp_path: Path) -> None:
-    paths = {
-        f"/things{number}/{{id}}": {
-            "get": {
-                "operationId": f"get_thing_{number}",
-                "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
-                "responses": {
-                    "200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/T"}}}}
-                },
-            }
-        }
-        for number in range(1_000)
-    }
-    document = {"openapi": "3.1.0", "paths": paths, "components": {"schemas": {"T": {"type": "object"}}}}
-    (tmp_path / "big.json").write_text(json.dumps(document))
-    operations = {f"get_thing_{number}": {} for number in range(1_000)}
-    section = HttpToolset.model_validate(
-        {"kind": "http", "url": "http://a.test", "openapi": "big.json", "operations": operations}
-    )
-    assert len(declare_http(section, tmp_path).specs) == 1_000
 
 
 async def test_many_calls_at_once_have_answers_of_their_own(crm: Crm, opened: Open) -> None:

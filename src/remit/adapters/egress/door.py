@@ -89,13 +89,14 @@ class Sending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. `is_cut`: there was more of it."""
+    """What came back. `is_cut`: there was more of it; `is_packed`: it was compressed, and not taken."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
     is_cut: bool
     url: str
+    is_packed: bool = False
 
 
 async def system_addresses(host: str, port: int) -> Sequence[str]:
@@ -197,11 +198,15 @@ class Door:
             got = {
                 name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
             }
-            if _is_compressed(got.get("content-encoding", "")):
-                raise NoAnswer(_COMPRESSED)
-            content, is_cut = await _taken(response.aiter_stream(), sending.bytes_max)
+            is_packed = _is_compressed(got.get("content-encoding", ""))
+            content, is_cut = await _taken(response.aiter_stream(), 0 if is_packed else sending.bytes_max)
             return Answer(
-                status=response.status, headers=got, content=content, is_cut=is_cut, url=str(target)
+                status=response.status,
+                headers=got,
+                content=content,
+                is_cut=is_cut,
+                url=str(target),
+                is_packed=is_packed,
             )
 
 

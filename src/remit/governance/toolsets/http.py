@@ -13,6 +13,10 @@ HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,
 Host = Annotated[
     str, StringConstraints(pattern=r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*$|^[0-9a-f:]+$", max_length=253)
 ]
+OneHost = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$|^[0-9a-f:]+$", max_length=253)
+]
+OperationName = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 
 
 class AuthSection(Section):
@@ -45,7 +49,10 @@ class PagesSection(Section):
 class OperationSection(Section):
     """One operation that is a tool."""
 
-    name: ToolName | None = Field(default=None, description="The tool's name; the operation's by default.")
+    name: ToolName | None = Field(
+        default=None,
+        description="The tool's name; the operation's by default, with _ for what no name may hold.",
+    )
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] | None = Field(
         default=None, description="Without an OpenAPI document: the method."
     )
@@ -54,6 +61,9 @@ class OperationSection(Section):
         default_factory=dict,
         description="Without one: the JSON Schema of each argument. What is not in the path goes into the query, or into "
         "the JSON body of a method that has one.",
+    )
+    optional: list[Text] = Field(
+        default_factory=list, max_length=100, description="Without one: the arguments that may be left out."
     )
     idempotency_header: HeaderName | None = Field(
         default=None, description="The header that takes a key, by which the service does a thing once."
@@ -73,16 +83,18 @@ class HttpToolset(Section):
         default=None, description="The address of the service, such as https://api.example.com/v1."
     )
     url_env: EnvName | None = Field(default=None, description="Or the environment variable that holds it.")
-    operations: dict[ToolName, OperationSection] = Field(
-        min_length=1, max_length=2_000, description="By operationId of the document, or by a name of yours."
+    operations: dict[OperationName, OperationSection] = Field(
+        min_length=1,
+        max_length=2_000,
+        description="By operationId of the document (or, without one, such as `get /things`), or by a name of yours.",
     )
     auth: AuthSection | None = None
     hosts: list[Host] = Field(
         default_factory=list,
         max_length=100,
-        description="Hosts, beside the service's own, to which reads may be redirected.",
+        description="Hosts, beside the service's own, to which reads may be redirected, at port 443.",
     )
-    inner_hosts: list[Host] = Field(
+    inner_hosts: list[OneHost] = Field(
         default_factory=list,
         max_length=100,
         description="Hosts that are in a network of yours or on this machine: others of the open internet alone are reached.",

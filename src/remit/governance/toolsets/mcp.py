@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from remit.governance.fields import EnvName, Section, Text, ToolName
-from remit.governance.toolsets.http import Host
+from remit.governance.toolsets.http import OneHost
 from remit.governance.toolsets.override import ToolOverride
 
 RemoteName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -47,7 +47,7 @@ class McpToolset(Section):
     url: Text | None = Field(default=None, description="Or the address of a server over streamable HTTP.")
     url_env: EnvName | None = None
     bearer_env: EnvName | None = None
-    inner_hosts: list[Host] = Field(default_factory=list, max_length=20)
+    inner_hosts: list[OneHost] = Field(default_factory=list, max_length=20)
     pins: Text | None = Field(
         default=None,
         description="The file of what was accepted, relative to this one; <name>.mcp.json by default.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,12 @@ import orjson
 import yaml
 
 from remit.adapters.tools.http.openapi import operations_of
-from remit.adapters.tools.http.operations import Operation, Placed, Where, holes
+from remit.adapters.tools.http.operations import Operation, Placed, Where, holes, tool_name
 from remit.core.canonical import digest
 from remit.core.errors import RemitError
 from remit.core.tools import Declared, ToolSpec
 from remit.governance.toolsets import HttpToolset
-from remit.governance.toolsets.http import OperationSection
+from remit.governance.toolsets.http import AuthSection, OperationSection
 
 DOCUMENT_BYTES_MAX = 20_000_000
 DESCRIPTION_CHARS_MAX = 1_000
@@ -28,7 +29,7 @@ def declare_http(section: HttpToolset, folder: Path) -> Declared:
         raise RemitError("config.invalid", "a service has a url or a url_env, and not both")
     _check_auth(section)
     document, content_digest = read_document(section, folder)
-    known = {} if document is None else operations_of(document)
+    known = {} if document is None else operations_of(document, section.operations)
     specs = [_spec(tool, operation, given) for tool, operation, given in listed(section, known)]
     return Declared(tuple(specs), content_digest)
 
@@ -46,36 +47,64 @@ def listed(
 ) -> Iterator[tuple[str, Operation, OperationSection]]:
     """The operations that are tools, with their names. Raises: RemitError `config.invalid`."""
     for key, given in section.operations.items():
-        if section.openapi is None:
-            operation = _written(key, given)
-        elif key not in known:
-            near = ", ".join(sorted(known)[:20])
-            raise RemitError(
-                "config.invalid", f"the document has no operation {key!r}", remedy=f"there are {near}"
-            )
-        elif given.method or given.path or given.args:
-            raise RemitError("config.invalid", f"{key}: method, path and args stand in the document")
-        else:
-            operation = known[key]
-        if operation.problem:
-            raise RemitError("config.invalid", f"{key} can be no tool: {operation.problem}")
-        missing = holes(operation.path) - {
-            name for name, one in operation.placed.items() if one.where == "path"
-        }
-        if missing:
-            raise RemitError("config.invalid", f"{key}: nothing says what {', '.join(sorted(missing))} is")
-        yield given.name or key, operation, given
+        operation = _written(key, given) if section.openapi is None else _found(key, given, known)
+        problem = operation.problem or _problem(operation, given)
+        if problem:
+            raise RemitError("config.invalid", f"{key} can be no tool: {problem}")
+        yield given.name or tool_name(key), _without_ours(operation, given, section.auth), given
+
+
+def _found(key: str, given: OperationSection, known: Mapping[str, Operation]) -> Operation:
+    if key not in known:
+        raise RemitError(
+            "config.invalid",
+            f"the document has no operation {key!r}",
+            remedy="see those that it has with `remit tools import openapi FILE --name NAME`",
+        )
+    if given.method or given.path or given.args or given.optional:
+        raise RemitError("config.invalid", f"{key}: method, path and args stand in the document")
+    return known[key]
+
+
+def _problem(operation: Operation, given: OperationSection) -> str:
+    missing = holes(operation.path) - {name for name, one in operation.placed.items() if one.where == "path"}
+    if missing:
+        return f"nothing says what {', '.join(sorted(missing))} is"
+    if not operation.path.startswith("/") or any(char in operation.path for char in "?#\\ "):
+        return "a path begins with / and has no query"
+    if given.pages is not None and (given.tool.effect or operation.effect) == "write":
+        return "pages are of what is read"
+    if given.tool.idempotency == "reconcilable":
+        return "no service is asked what became of a call: it is idempotent or at_most_once"
+    return ""
+
+
+def _without_ours(operation: Operation, given: OperationSection, auth: AuthSection | None) -> Operation:
+    """Without the parameters that are filled here, and by no model."""
+    headers = {name.lower() for name in (given.idempotency_header, auth and auth.header) if name}
+    placed = {
+        name: one
+        for name, one in operation.placed.items()
+        if not (one.where == "header" and name.lower() in headers)
+        and not (one.where == "query" and auth is not None and name == auth.query)
+    }
+    return replace(operation, placed=placed)
 
 
 def _written(name: str, given: OperationSection) -> Operation:
     if given.method is None or given.path is None:
         raise RemitError("config.invalid", f"{name} has no method and path, and there is no document")
-    if not given.path.startswith("/") or any(char in given.path for char in "?#\\ "):
-        raise RemitError("config.invalid", f"{name}: a path begins with / and has no query")
+    unknown = set(given.optional) - given.args.keys()
+    if unknown:
+        raise RemitError("config.invalid", f"{name}: {min(unknown)!r} is none of its args")
     in_path = holes(given.path)
     rest: Where = "query" if given.method in ("GET", "HEAD", "DELETE") else "field"
     placed = {
-        argument: Placed(where="path" if argument in in_path else rest, schema=schema, is_required=True)
+        argument: Placed(
+            where="path" if argument in in_path else rest,
+            schema=schema,
+            is_required=argument in in_path or argument not in given.optional,
+        )
         for argument, schema in given.args.items()
     }
     return Operation(
@@ -129,8 +158,26 @@ def parsed(content: bytes) -> Any:
     try:
         if content.lstrip()[:1] == b"{":
             return orjson.loads(content)
-        return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  a safe one
-    except (orjson.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+        return yaml.load(content, Loader=_Yaml)  # noqa: S506  a safe one
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise RemitError(
             "config.invalid", "the document is neither JSON nor YAML", cause=str(error)[:300]
         ) from error
+
+
+class _Yaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML whose plain words are those of JSON: a date and `no` are texts."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the library has it
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if not tag.endswith((":timestamp", ":bool", ":value"))
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)

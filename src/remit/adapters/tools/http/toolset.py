@@ -6,12 +6,11 @@ where its answer is not heard, nobody knows.
 
 from __future__ import annotations
 
-import asyncio
-import base64
 from collections.abc import Mapping
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin
 
 import orjson
@@ -28,6 +27,7 @@ from remit.adapters.egress.door import (
     system_addresses,
 )
 from remit.adapters.egress.urls import BadUrl, Target, read_url
+from remit.adapters.tools.http.credentials import Credentials, credentials_of
 from remit.adapters.tools.http.openapi import operations_of
 from remit.adapters.tools.http.operations import Operation
 from remit.adapters.tools.http.specs import listed, read_document
@@ -35,7 +35,7 @@ from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.tools import Declared, ToolSpec
 from remit.governance.toolsets import HttpToolset
-from remit.governance.toolsets.http import AuthSection, OperationSection, PagesSection
+from remit.governance.toolsets.http import OperationSection, PagesSection
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.services import Clock
 
@@ -44,7 +44,10 @@ TRIES_MAX = 3
 PAGES_MAX = 100
 RECORDS_MAX = 1_000
 _PAUSE_S = 0.2
+_NEVER_S = float("inf")
 _AGAIN = frozenset({429, 502, 503, 504})
+_NOT_DONE = frozenset({307, 308, *range(400, 500)})
+"""Answers by which a service says that it did nothing. After a redirect of the other kinds, or a fault, it may have."""
 _TOLD_CHARS_MAX = 300
 
 
@@ -71,47 +74,29 @@ def open_http(
     document, digest = read_document(section, folder)
     if digest != declared.digest:
         raise RemitError("toolset.unavailable", f"{section.openapi} has changed since it was declared")
-    known = {} if document is None else operations_of(document)
+    known = {} if document is None else operations_of(document, section.operations)
     operations = {tool: (operation, given) for tool, operation, given in listed(section, known)}
+    credentials = credentials_of(section.auth, environment)
+    if target.scheme == "http" and section.auth is not None and target.host not in section.inner_hosts:
+        raise RemitError(
+            "toolset.unavailable",
+            "credentials are sent over https",
+            remedy="use an https URL, or inner_hosts",
+        )
     ports = {target.port, 443} if section.hosts else {target.port}
     policy = Policy(
         hosts=(target.host, *section.hosts), ports=frozenset(ports), inner=frozenset(section.inner_hosts)
     )
-    service = _Service(target, _credentials(section.auth, environment), section.response_bytes_max)
+    service = _Service(target, credentials, section.response_bytes_max)
     return HttpTools(declared.specs, operations, service, Door(policy, resolve), clock)
 
 
-class _Service:
-    """Where the service is, and what is put into each request to it. Shows no secret."""
+class _Service(NamedTuple):
+    """Where the service is, and what is put into each request to it."""
 
-    def __init__(self, target: Target, credentials: tuple[Mapping[str, str], str], bytes_max: int) -> None:
-        self.base = str(target)
-        self.target = target
-        self.headers, self.query = credentials
-        self.bytes_max = bytes_max
-
-    def url_with_key(self, url: str) -> str:
-        """The URL, with the key where the service takes it in the query."""
-        return f"{url}{'&' if '?' in url else '?'}{self.query}" if self.query else url
-
-
-def _credentials(auth: AuthSection | None, environment: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
-    """Headers, and a piece of the query. Raises: RemitError `toolset.unavailable`."""
-    if auth is None:
-        return {}, ""
-    name = auth.bearer_env or auth.header_env or auth.basic_env or auth.query_env or ""
-    secret = environment.get(name, "")
-    if not secret or not secret.isascii() or not secret.isprintable():
-        raise RemitError(
-            "toolset.unavailable", f"{name} is not set, or is no key", remedy="set it to the service's key"
-        )
-    if auth.bearer_env:
-        return {"authorization": f"Bearer {secret}"}, ""
-    if auth.header and auth.header_env:
-        return {auth.header: secret}, ""
-    if auth.basic_env:
-        return {"authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}, ""
-    return {}, f"{quote(auth.query or '', safe='')}={quote(secret, safe='')}"
+    target: Target
+    credentials: Credentials
+    bytes_max: int
 
 
 class HttpTools:
@@ -148,14 +133,14 @@ class HttpTools:
         """
         operation, given = self._operations[tool]
         ends_ns = self._clock.monotonic_ns() + int(context.constraints.timeout_s * RESERVE * 1e9)
-        url, headers, content = operation.request(self._service.base, args)
+        url, headers, content = operation.request(str(self._service.target), args)
         if given.idempotency_header:
             headers[given.idempotency_header] = context.idempotency_key
         sending = Sending(
             method=operation.method,
             url=url,
             headers=headers,
-            credentials=self._service.headers,
+            credentials=self._service.credentials.headers,
             content=content,
             bytes_max=self._service.bytes_max,
         )
@@ -207,50 +192,77 @@ class HttpTools:
         return url
 
     async def _answered(self, tool: str, sending: Sending, ends_ns: int) -> Answer:
-        """A good answer. Raises: EffectFailed; NoAnswer where nobody knows."""
-        again = self._specs[tool].idempotency == "idempotent" or self._specs[tool].effect != "write"
-        with_key = replace(sending, url=self._service.url_with_key(sending.url))
+        """A good answer. Raises: EffectFailed; NoAnswer where nobody knows whether a write was done."""
+        writes = self._specs[tool].effect == "write"
+        again = not writes or self._specs[tool].idempotency == "idempotent"
+        sending = replace(sending, url=self._service.credentials.put_into(sending.url))
+        doubt: NoAnswer | None = None
         for number in range(1, TRIES_MAX + 1):
-            pause_s = _PAUSE_S * 2 ** (number - 1)
-            try:
-                answer = await self._door.send(
-                    with_key, max((ends_ns - self._clock.monotonic_ns()) / 1e9, 0.01)
-                )
-                if answer.status < 300:
-                    return answer
-                failed: Exception = _failure(answer, again)
-                pause_s = max(pause_s, _retry_after_s(answer)) if answer.status in _AGAIN else -1.0
-            except Closed as error:
-                raise EffectFailed("egress.denied", str(error)) from error
-            except NotSent as error:
-                failed = EffectFailed("tool.failed", str(error), retryable=True)
-            except NoAnswer as error:
-                failed = EffectFailed("tool.timeout", str(error), retryable=True) if again else error
-            left_s = (ends_ns - self._clock.monotonic_ns()) / 1e9
-            if not again or pause_s < 0 or number == TRIES_MAX or pause_s >= left_s:
+            pause_s, got = await self._tried(sending, writes, ends_ns)
+            if isinstance(got, Answer):
+                return got
+            # a try that may have been done leaves it open, whatever becomes of those after it
+            doubt = got if isinstance(got, NoAnswer) else doubt
+            failed = got if doubt is None else doubt
+            pause_s = max(pause_s, _PAUSE_S * 2 ** (number - 1)) if pause_s >= 0 else _NEVER_S
+            if not again or number == TRIES_MAX or pause_s >= self._left_s(ends_ns):
                 break
-            await asyncio.sleep(pause_s)
+            await self._clock.sleep(pause_s)
         raise failed
 
+    async def _tried(
+        self, sending: Sending, writes: bool, ends_ns: int
+    ) -> tuple[float, Answer | EffectFailed | NoAnswer]:
+        """What one request came to, and how long to wait at least before the next (below 0: there is none)."""
+        try:
+            answer = await self._door.send(sending, max(self._left_s(ends_ns), 0.01))
+        except Closed as error:
+            return -1.0, EffectFailed("egress.denied", str(error))
+        except NotSent as error:
+            return 0.0, EffectFailed("tool.failed", str(error), retryable=True)
+        except NoAnswer as error:
+            return 0.0, error if writes else EffectFailed("tool.timeout", str(error), retryable=True)
+        answer = replace(answer, content=self._service.credentials.taken_out(answer.content))
+        if answer.status < 300:
+            return 0.0, answer
+        waits_s = _retry_after_s(answer, self._clock)
+        return waits_s if answer.status in _AGAIN else -1.0, _failure(answer, writes, waits_s)
 
-def _failure(answer: Answer, again: bool) -> Exception:
+    def _left_s(self, ends_ns: int) -> float:
+        return (ends_ns - self._clock.monotonic_ns()) / 1e9
+
+
+def _failure(answer: Answer, writes: bool, waits_s: float) -> EffectFailed | NoAnswer:
     """What became of a request that was answered, and not well."""
-    body = _body(answer)
-    told = orjson.dumps(next(iter(body.values()), None)).decode()[:_TOLD_CHARS_MAX]
+    told = orjson.dumps(next(iter(_body(answer).values()), None)).decode()[:_TOLD_CHARS_MAX]
     message = f"the service answered {answer.status}: {told}"
-    if answer.status >= 500 and not again:
+    if writes and answer.status not in _NOT_DONE:
         return NoAnswer(message)  # it may have been done all the same
-    return EffectFailed("tool.failed", message, retryable=answer.status in _AGAIN or answer.status >= 500)
+    return EffectFailed(
+        "tool.failed",
+        message,
+        retryable=answer.status in _AGAIN or answer.status >= 500,
+        retry_after_s=waits_s or None,
+    )
 
 
-def _retry_after_s(answer: Answer) -> float:
+def _retry_after_s(answer: Answer, clock: Clock) -> float:
+    """As RFC 9110 (10.2.3) has it: seconds, or a date."""
     text = answer.headers.get("retry-after", "")
-    return float(text) if text.isdecimal() else 0.0
+    if text.isdecimal() and text.isascii():
+        return float(text[:9])
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max(at.timestamp() - clock.now_us() / 1e6, 0.0)
 
 
 def _body(answer: Answer) -> dict[str, Json]:
     """The body as JSON, or as text; nothing of any other kind."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.is_packed:
+        return {"note": "the answer is compressed, which was not asked for, and is not shown"}
     if not answer.content:
         return {}
     if kind.endswith("json") and not answer.is_cut:
