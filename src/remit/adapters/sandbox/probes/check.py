@@ -104,7 +104,7 @@ async def _probed(pool: SandboxPool, name: str, world: dict[str, Any]) -> Probed
             "args": {"name": name, "world": world},
             "context": {"idempotency_key": "probe", "secrets": []},
         },
-        timeout_s=SHORT_S if "tool.timeout" in one.ends else DEADLINE_S,
+        timeout_s=SHORT_S if one.ends == table.TIMEOUT else DEADLINE_S,
         bytes_max=RESULT_BYTES_MAX,
         answer=nothing_granted,
     )
