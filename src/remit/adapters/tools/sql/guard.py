@@ -33,11 +33,11 @@ _FUNCTION_NAMES = (
     "percentile_disc position pow power quarter rank regexp_count replace reverse right round row_number rpad rtrim sign "
     "split_part sqrt starts_with stddev stddev_pop stddev_samp str_position string_agg group_concat substr substring sum "
     "time_to_str timestamp_trunc to_char to_date to_number trim trunc upper var_pop var_samp variance variance_pop week "
-    "width_bucket within_group year ascii btrim chr cbrt degrees radians pi current_user_name age make_date justify_days "
+    "width_bucket within_group year ascii btrim chr cbrt degrees radians pi age make_date justify_days "
     "str_to_date str_to_time timestamp to_timestamp unix_to_time cast_to_str_type date_add date_sub date_diff "
     "timestamp_diff current_localtime localtime localtimestamp"
 )
-FUNCTIONS = frozenset(_FUNCTION_NAMES.split()) - {"current_user_name"}
+FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _READING = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 _FORBIDDEN = (
     exp.DML,

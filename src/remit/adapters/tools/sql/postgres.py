@@ -20,6 +20,7 @@ import psycopg
 from psycopg import errors
 
 from remit.adapters.tools.deadline import Deadline
+from remit.adapters.tools.sql.rows import unique
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
@@ -186,7 +187,7 @@ def _fetched(
     names: list[str] = []
     truncated = False
     for row in rows:
-        names = names or _names(cursor)
+        names = names or unique([column.name for column in cursor.description or ()])
         record = dict(zip(names, map(_plain, row), strict=True))
         room -= len(orjson.dumps(record, default=str)) + 1
         if len(taken) >= most or room < 0:
@@ -199,17 +200,6 @@ def _fetched(
         "row_count": len(taken),
         "truncated": truncated,
     }
-
-
-def _names(cursor: psycopg.Cursor[Any]) -> list[str]:
-    """The columns' names, where each repetition gets a number, so that no value hides another."""
-    names: list[str] = []
-    for column in cursor.description or ():
-        name, number = column.name, 2
-        while name in names:
-            name, number = f"{column.name}_{number}", number + 1
-        names.append(name)
-    return names
 
 
 def _plain(value: Any) -> Json:

@@ -18,6 +18,7 @@ import orjson
 
 from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.sql.authorizer import LIMITS, Authorizer
+from remit.adapters.tools.sql.rows import unique
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.ports.effects import EffectFailed
@@ -105,7 +106,7 @@ def _fetch(
     rows_max = ROWS_MAX if constraints.records_max is None else constraints.records_max
     room = constraints.output_bytes_max - _ENVELOPE_BYTES
     cursor = connection.execute(statement.sql, statement.values)
-    names = _unique([str(column[0]) for column in cursor.description or ()])
+    names = unique([str(column[0]) for column in cursor.description or ()])
     rows: list[dict[str, Json]] = []
     truncated = False
     for row in cursor:
@@ -122,20 +123,6 @@ def _fetch(
         "truncated": truncated,
         "classes": list(authorizer.classes_read),
     }
-
-
-def _unique(names: list[str]) -> list[str]:
-    """`names`, where each repetition gets a number, so that no value hides another."""
-    taken: set[str] = set()
-    unique: list[str] = []
-    for name in names:
-        short = name[:120]
-        candidate, number = short, 2
-        while candidate in taken:
-            candidate, number = f"{short}_{number}", number + 1
-        taken.add(candidate)
-        unique.append(candidate)
-    return unique
 
 
 def _plain(value: Any) -> Json:
