@@ -46,13 +46,14 @@ def list_tools(config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([_declaration(tool) for tool in tools])
         return
-    granted = set() if remit is None else set(remit.allowed_tools)
+    granted = {} if remit is None else dict.fromkeys(remit.reachable_tools, "within calls")
+    granted |= {} if remit is None else dict.fromkeys(remit.allowed_tools, "yes")
     rows = []
     for tool in tools:
         classes = ",".join(tool.classes) or "-"
         keyed = f"{tool.rate_group or '-'}{' by ' + tool.rate_key if tool.rate_key else ''}"
         row = (tool.name, tool.effect, tool.idempotency, classes, keyed, tool.result_trust)
-        rows.append(row if remit is None else (*row, "yes" if tool.name in granted else "-"))
+        rows.append(row if remit is None else (*row, granted.get(tool.name, "-")))
     header = ("tool", "effect", "idempotency", "returns", "rate group", "result")
     print_table(header if remit is None else (*header, "granted"), rows)
 

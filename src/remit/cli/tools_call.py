@@ -12,12 +12,13 @@ import click
 import orjson
 
 from remit.cli.asynchronous import run_async
-from remit.cli.output import clean_text, json_option, paint, print_json
+from remit.cli.output import clean, clean_text, json_option, paint, print_json
 from remit.cli.people import as_option, person
 from remit.core.actions import Principal
 from remit.core.errors import Exit, RemitError
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended
 from remit.core.runs import RunEnd
+from remit.ports.services import TelemetryEvent, ToolProgress
 from remit.runtime.direct import DirectRun
 from remit.wiring.agent import AgentOptions, open_agent
 from remit.wiring.deployment import Deployment
@@ -61,7 +62,8 @@ async def _call(
     deployment: Deployment, config: Path, who: Principal, asked: tuple[str, Any], wait_s: float
 ) -> tuple[Outcome, str]:
     name, args = asked
-    async with open_agent(deployment, AgentOptions(config=config, asks_models=False)) as agent:
+    options = AgentOptions(config=config, asks_models=False, watch=_Progress())
+    async with open_agent(deployment, options) as agent:
         run = await agent.direct.begin(who, f"remit tools call {name}")
         end = RunEnd(status="failed", code="internal", message="the command broke")
         try:
@@ -73,6 +75,15 @@ async def _call(
             raise
         finally:
             await run.end(end)
+
+
+class _Progress:
+    """Tells what the tool says of how far it is."""
+
+    def emit(self, event: TelemetryEvent) -> None:
+        """Print the line of `event`, where it has one."""
+        if isinstance(event, ToolProgress):
+            print(f"remit: {event.action.resource}: {clean(event.text, 300)}", file=sys.stderr)
 
 
 async def _decided(run: DirectRun, name: str, args: Any, wait_s: float) -> Outcome:

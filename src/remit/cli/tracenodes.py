@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from remit.core import ids
 from remit.core.money import format_usd
 from remit.core.runs import FINAL
 from remit.ports.journal import CallRecord
@@ -181,6 +182,7 @@ def _attempt(
     effects, calls = below
     children = [_effect(effect) for effect in effects] + [_call(view, call) for call in calls]
     children.sort(key=lambda child: child.started_us)
+    children = _nested(children)
     notes: tuple[str, ...] = ()
     if span is not None and span.error:
         wait = "" if span.retry_in_s is None else f"RETRY in {span.retry_in_s:g} s"
@@ -201,6 +203,19 @@ def _attempt(
         node.duration_us = max(0, view.now_us - node.started_us)
     _sum_up(node)
     return node
+
+
+def _nested(effects: Sequence[Node]) -> list[Node]:
+    """The effects in their order, each call that a tool made below the performance of that tool's own call."""
+    top: list[Node] = []
+    performed: dict[str, Node] = {}
+    for node in effects:
+        performed[node.action_id] = node
+        above = performed.get(ids.above(node.action_id))
+        (top if above is None else above.children).append(node)
+    for node in effects:
+        node.total_nano_usd += sum(child.total_nano_usd for child in node.children)
+    return top
 
 
 def _effect(span: TraceSpan) -> Node:

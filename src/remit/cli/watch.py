@@ -16,6 +16,7 @@ from remit.ports.services import (
     RunStarted,
     TelemetryEvent,
     ThresholdCrossed,
+    ToolProgress,
 )
 
 _ARGS_CHARS_MAX = 90
@@ -57,6 +58,8 @@ class Watch:
         )  # runs of agents that were asked stand further in
         if isinstance(event, EffectEnded):
             self._effect(event)
+        elif isinstance(event, ToolProgress):
+            self._say(dim(f"  … {clean(event.action.resource, 40)}: {clean(event.text, 300)}"))
         elif isinstance(event, RunStarted):
             self._say(
                 dim(f"run {event.run.id}  agent {event.run.agent}  remit {event.run.remit_digest[:12]}")
@@ -87,7 +90,9 @@ class Watch:
         elif isinstance(event.action, ToolCall):
             mark, text = _verdict(event)
             args = clean(event.action.args.decode(), _ARGS_CHARS_MAX)
-            self._say(f"  {mark} {bold(clean(event.action.resource, 40))} {dim(args)}  {took}")
+            within = event.action.place.within
+            by = dim(f"{clean(within, 40)} > ") if within else ""
+            self._say(f"  {mark} {by}{bold(clean(event.action.resource, 40))} {dim(args)}  {took}")
             self._say(f"      {text}")
         elif not isinstance(event.outcome, Done):
             self._say(f"  {' '.join(_verdict(event))}  {took}")

@@ -64,6 +64,15 @@ class Place(NamedTuple):
         """The id that every try of the action at this place has."""
         return ids.action_id(self.run_id, self.step, self.name)
 
+    def inner(self, number: int, tool: str) -> Place:
+        """The place of a call that `tool` makes within its own call at this place: its first, second, ..."""
+        return self._replace(name=ids.inner_place(self.name, number, tool))
+
+    @property
+    def within(self) -> str:
+        """The tool that makes the call at this place; empty where the run itself does."""
+        return self.name.partition("@")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:

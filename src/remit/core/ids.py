@@ -38,6 +38,22 @@ def action_id(run_id: str, step: int, place: str) -> str:
     return f"{run_id}.{step}.{place}"
 
 
+def step_of(action_id: str) -> int:
+    """The step of its run at which the action stands."""
+    return int(action_id.split(".")[1])
+
+
+def inner_place(place: str, number: int, tool: str) -> str:
+    """The place of the call that `tool`, called at `place`, makes as its first, second, ...: `t0-1@tool`."""
+    return f"{place}-{number}@{tool}"
+
+
+def above(action_id: str) -> str:
+    """The id of the call within which the call `action_id` was made; empty where the run itself made it."""
+    call, _, within = action_id.partition("@")
+    return call.rpartition("-")[0] if within else ""
+
+
 def child_run_id(action_id: str) -> str:
     """The id of the run that the call `action_id` starts: the same at every performance of it, beside its run's id."""
     number = int.from_bytes(hashlib.sha256(action_id.encode()).digest()[:10], "big")

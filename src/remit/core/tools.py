@@ -13,6 +13,7 @@ Idempotency: TypeAlias = Literal["idempotent", "reconcilable", "at_most_once"]
 Isolation: TypeAlias = Literal["none", "process", "sandboxed", "namespaced"]
 ISOLATION_LEVELS: tuple[Isolation, ...] = ("none", "process", "sandboxed", "namespaced")
 """From the weakest: in our own process; in one of its own; that may reach nothing; nor see any other."""
+_CLOSED = ISOLATION_LEVELS[2:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class ToolSpec:
     the field of the result in which a connector of ours says which classes it read; `field_classes`
     gives the class of a field of the result or of its records, by name at any depth. `agent` names the
     agent that stands behind it: a call is a run of that agent's, which may last as long as a run. `result_schema` is
-    the JSON Schema that its result fits, where that is known; `isolation` the least under which it may run.
+    the JSON Schema that its result fits, where that is known; `isolation` the least under which it may run. `uses` are
+    the tools that it may call within a call of its own, each time through the gate.
     """
 
     name: str
@@ -46,6 +48,13 @@ class ToolSpec:
     agent: str | None = None
     result_schema: Mapping[str, Any] | None = None
     isolation: Isolation = "none"
+    uses: tuple[str, ...] = ()
+
+    @property
+    def acts_by_calls(self) -> bool:
+        """Whether all that it does are calls, each with a record of its own: of an agent, or of code that reaches nothing
+        else. So it may be begun again, and finds what it did."""
+        return self.agent is not None or (bool(self.uses) and self.isolation in _CLOSED)
 
 
 class Declared(NamedTuple):

@@ -23,7 +23,14 @@ from remit.core.tools import Declared, ToolSpec
 from remit.governance import conditions, delegation, source
 from remit.governance.hooks import hooks_of
 from remit.governance.memories import NOTE_TOOLS, memory_grant
-from remit.governance.remit import ApprovalRequirement, AskedAgent, NamedToolset, RateLimit, Remit
+from remit.governance.remit import (
+    ApprovalRequirement,
+    AskedAgent,
+    NamedToolset,
+    RateLimit,
+    Remit,
+    reachable,
+)
 from remit.governance.salvage import salvage
 from remit.governance.schedules import schedules_of
 from remit.governance.schema import CLASS_RULE, Agent, ApprovalRule, GovernanceFile
@@ -113,6 +120,8 @@ class _Compiler:
         self.tools = {tool.name: tool for tool in (*tools, *(asked.tool for asked in self.agents))}
         self._add_tools()
         self._granted = self._allowed_tools()
+        self._reachable = reachable(self._granted, self.tools.values())
+        self._check_uses()
 
     def compile(self) -> Remit:
         agent = self.agent
@@ -213,6 +222,8 @@ class _Compiler:
 
     def _add_tools(self) -> None:
         """The tools of the toolsets, each of which has a name of its own and declares what makes sense."""
+        declared = [tool for named in self.toolsets for tool in named.declared.specs]
+        allowed = reachable(self.agent.allowed_tools, declared)
         for named in self.toolsets:
             place: Path = ("toolsets", named.name)
             for tool in named.declared.specs:
@@ -220,7 +231,7 @@ class _Compiler:
                     message = f"there is another tool named {tool.name!r}"
                     self._fail(place, "config.duplicate_key", message, "give one of them another name")
                     continue
-                if tool.name in self.agent.allowed_tools and (problem := schema_problem(tool.args_schema)):
+                if tool.name in allowed and (problem := schema_problem(tool.args_schema)):
                     message = f"the arguments of {tool.name} have a schema that is not used: {problem}"
                     self._fail(place, "config.invalid", message, "use another tool, or mend it")
                 keys = tool.args_schema.get("properties", {})
@@ -284,6 +295,26 @@ class _Compiler:
                 )
         return tuple(self.agent.allowed_tools) + (NOTE_TOOLS if self.agent.memory.notes else ())
 
+    def _check_uses(self) -> None:
+        """What tools may call within a call of their own: tools that do what they do themselves."""
+        for named in self.toolsets:
+            users = [spec for spec in named.declared.specs if spec.uses]
+            for name in dict.fromkeys(name for spec in users for name in spec.uses):
+                place: Path = ("toolsets", named.name, "uses")
+                users_of = [spec for spec in users if name in spec.uses]
+                used = self.tools.get(name)
+                if used is None:
+                    remedy = source.nearest(name, self.tools, "name a tool of another toolset")
+                    self._fail(place, "config.unknown_tool", f"there is no tool {name!r}", remedy)
+                elif used.uses or used.agent is not None or name in NOTE_TOOLS:
+                    message = (
+                        f"{name} is not to be used by a tool: it calls others, asks an agent or keeps notes"
+                    )
+                    self._fail(place, "config.invalid", message, "have the agent call it")
+                elif used.effect == "write" and (reads := [one for one in users_of if one.effect != "write"]):
+                    message = f"{reads[0].name} may use {name}, which writes, and declares effect: {reads[0].effect}"
+                    self._fail(place, "config.invalid", message, "declare effect: write")
+
     def _rate_limits(self) -> tuple[RateLimit, ...]:
         groups = sorted({tool.rate_group for tool in self.tools.values() if tool.rate_group})
         limits = []
@@ -306,7 +337,7 @@ class _Compiler:
         for index, rule in enumerate(self.agent.approvals):
             place: Path = ("approvals", index)
             tool = self.tools.get(rule.tool)
-            if tool is None or rule.tool not in self._granted:
+            if tool is None or rule.tool not in self._reachable:
                 message = f"the tool {rule.tool!r} is not granted, so this never fires"
                 remedy = source.nearest(rule.tool, self._granted, "name a tool of allowed_tools")
                 self._fail((*place, "tool"), "config.rule_never_fires", message, remedy)

@@ -56,6 +56,12 @@ def _grants(remit: Remit, granted: Sequence[ToolSpec]) -> list[Statement]:
         text = f"{does} {tool.name}" if tool.agent is None else f"ask the agent {tool.agent} ({tool.name})"
         rule = "memory.notes" if tool.name in NOTE_TOOLS else f"allowed_tools.{index}"
         statements.append(_say(remit, "may", text, rule))
+    for named in remit.toolsets:
+        users = [spec for spec in named.declared.specs if spec.uses and spec in granted]
+        for used in dict.fromkeys(name for spec in users for name in spec.uses):
+            by = ", ".join(spec.name for spec in users if used in spec.uses)
+            text = f"have {used} called within calls of {by}"
+            statements.append(_say(remit, "may", text, f"toolsets.{named.name}.uses"))
     for name in DATA_CLASSES:
         if name != "public" and name not in remit.denied_classes:
             statements.append(_say(remit, "may", f"see {_CLASSES[name]}", CLASS_RULE[name]))
@@ -182,7 +188,7 @@ def _denials(remit: Remit, granted: Sequence[ToolSpec], specs: Mapping[str, Tool
     for name in DATA_CLASSES:
         if name in remit.denied_classes:
             statements.append(_say(remit, "may not", f"see {_CLASSES[name]}", CLASS_RULE[name]))
-    others = sorted(set(specs) - set(remit.allowed_tools))
+    others = sorted(set(specs) - remit.reachable_tools)
     text = "use any other tool" + (f" (such as {', '.join(others[:5])})" if others else "")
     statements.append(_say(remit, "may not", text, "allowed_tools"))
     return statements

@@ -5,6 +5,7 @@ Only the gate calls this, once it has decided and recorded.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,13 +13,16 @@ import orjson
 
 from remit.core import memory
 from remit.core.actions import Action, MemoryRead, MemoryWrite, ModelCall, ToolCall
+from remit.core.canonical import Json
 from remit.core.decisions import Decision
 from remit.core.errors import RemitError
 from remit.core.memory import Scope, Seen
 from remit.core.outcomes import Done, Failed, Outcome
 from remit.core.runs import Ceiling, Run
+from remit.core.tools import ToolSpec
 from remit.governance import budget, memories, results
 from remit.governance.history import History
+from remit.governance.inner import InnerCalls
 from remit.governance.memories import MemoryGrant
 from remit.governance.results import Attempted
 from remit.governance.rules import Rules
@@ -26,7 +30,7 @@ from remit.ports.counting import TokenCounter
 from remit.ports.effects import CallContext, Caller, EffectFailed, Model, ToolHost
 from remit.ports.journal import Recorded
 from remit.ports.memory import Memory
-from remit.ports.services import Clock, HasLease, Prices, TextSink
+from remit.ports.services import Clock, HasLease, Prices, Telemetry, TextSink, ToolProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,7 @@ class Effects:
     memory: Memory | None = None
 
 
+Perform: TypeAlias = Callable[[Action, GovernedRun], Awaitable[Outcome]]
 Effectful: TypeAlias = ModelCall | ToolCall | MemoryRead | MemoryWrite
 """The actions that something is done for; the commit of any other is all there is to it."""
 
@@ -68,6 +73,8 @@ class Performer:
     prices: Prices
     clock: Clock
     has_lease: HasLease
+    telemetry: Telemetry
+    gate: Perform
 
     async def perform(self, action: Effectful, governed: GovernedRun, decision: Decision) -> Attempted:
         """Do it, once. Raises: EffectFailed, EffectPending."""
@@ -96,8 +103,9 @@ class Performer:
                 seen=governed.seen,
                 run_began_us=run.created_at_us,
                 caller=caller,
+                on_progress=lambda text: self.telemetry.emit(ToolProgress(run, action, text)),
             )
-            value = await self.effects.tools.call(action.resource, action.args_value(), context)
+            value = await self._call(tool, action, context, governed)
             return results.tool_done(action, value, tool, decision.constraints)
         try:
             if isinstance(action, MemoryRead):
@@ -107,6 +115,18 @@ class Performer:
         except RemitError as error:  # a text is kept once for its key, so that nothing is left unknown
             raise EffectFailed(error.code, error.message, retryable=error.kind.retryable) from error
         return results.kept()
+
+    async def _call(
+        self, tool: ToolSpec, action: ToolCall, context: CallContext, governed: GovernedRun
+    ) -> Json:
+        tools = self.effects.tools
+        if not tool.uses:
+            return await tools.call(tool.name, action.args_value(), context)
+        inner = InnerCalls(action, lambda call: self.gate(call, governed))
+        try:
+            return await tools.call(tool.name, action.args_value(), context._replace(inner=inner.make))
+        except EffectFailed as error:
+            raise inner.after(error, governed.rules.tools) from error
 
     async def reread(self, governed: GovernedRun, recorded: Recorded) -> Outcome:
         """What was read when the run began, the same to the byte, or nothing."""

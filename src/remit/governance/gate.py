@@ -79,6 +79,8 @@ class Gate:
             prices=services.prices,
             clock=services.clock,
             has_lease=services.has_lease,
+            telemetry=services.telemetry,
+            gate=self.perform,
         )
         self._deadlines = Deadlines()
 
@@ -261,11 +263,11 @@ class Gate:
         try:
             attempted = await self._attempt(action, governed, decision)
         except EffectPending as waits:
-            return results.pending(decision, str(waits))
+            return waits.outcome or results.pending(decision, str(waits))
         except asyncio.CancelledError:
             if cancels_of_task() > cancels:
-                if tool is not None and tool.agent is not None:
-                    return results.pending(decision, f"{tool.agent} was interrupted")
+                if tool is not None and tool.acts_by_calls:
+                    return results.pending(decision, f"{tool.agent or tool.name} was interrupted")
                 attempted = results.interrupted(action, tool)
                 with suppress(RemitError):  # a dead journal must not turn a cancellation into an error
                     completion = self._complete(action, governed, attempted)

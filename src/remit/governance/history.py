@@ -75,8 +75,10 @@ def history_of(calls: Sequence[CallRecord], refusals: Mapping[str, bytes]) -> Hi
 
 def may_be_repeated(tool: ToolSpec | None) -> bool:
     """Whether a call that was begun, and of which nobody knows the outcome, may be made again: it reads,
-    takes the same key twice, or finds by its key what it did (`CallContext.begun_before`)."""
-    return tool is not None and (tool.effect != "write" or tool.idempotency != "at_most_once")
+    takes the same key twice, finds by its key what it did (`CallContext.begun_before`), or acts by calls alone."""
+    if tool is None:
+        return False
+    return tool.effect != "write" or tool.idempotency != "at_most_once" or tool.acts_by_calls
 
 
 def is_doubtful(history: History | None, action: Action, tool: ToolSpec | None, code: str) -> bool:

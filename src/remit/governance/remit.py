@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,9 +97,14 @@ class Remit:
         """The tools of its toolsets, in their order."""
         return tuple(spec for named in self.toolsets for spec in named.declared.specs)
 
+    @property
+    def reachable_tools(self) -> frozenset[str]:
+        """The tools that are granted, to the agent itself or within a call of one that is."""
+        return reachable(self.allowed_tools, self.declared)
+
     def toolsets_used(self) -> Iterator[NamedToolset]:
         """Those of its toolsets of which a tool is granted."""
-        granted = set(self.allowed_tools)
+        granted = self.reachable_tools
         return (named for named in self.toolsets if granted & {spec.name for spec in named.declared.specs})
 
     def source(self, rule: str) -> str:
@@ -123,6 +128,12 @@ class AskedAgent:
     config: str
     tool: ToolSpec
     remit: Remit
+
+
+def reachable(allowed: Iterable[str], tools: Iterable[ToolSpec]) -> frozenset[str]:
+    """The tools that are allowed, and those that they use."""
+    granted = frozenset(allowed)
+    return granted.union(*(spec.uses for spec in tools if spec.name in granted))
 
 
 CALLER_RULE = "caller."

@@ -31,13 +31,14 @@ class Rules:
     def __init__(self, remit: Remit, tools: Sequence[ToolSpec]) -> None:
         self.remit = remit
         tools = (*tools, *(asked.tool for asked in remit.agents))
-        self.tools: Mapping[str, ToolSpec] = {
-            tool.name: tool for tool in tools if tool.name in remit.allowed_tools
-        }
+        reachable = remit.reachable_tools
+        self.tools: Mapping[str, ToolSpec] = {tool.name: tool for tool in tools if tool.name in reachable}
+        granted = frozenset(remit.allowed_tools)
         # what a model is told of the tools: the same for every run, so made and digested once
         self.offers = tuple(
             ToolOffer(name=tool.name, description=tool.description, args_schema=tool.args_schema)
             for tool in self.tools.values()
+            if tool.name in granted
         )
         self.offers_digest = actions.offers_digest(self.offers)
         self._declared = frozenset(tool.name for tool in tools)
@@ -46,7 +47,17 @@ class Rules:
             for name, tool in self.tools.items()
         }
         self._rules = {name: self._compile(tool) for name, tool in self.tools.items()}
-        self._allow_tool = {name: self._allowed(tool) for name, tool in self.tools.items()}
+        self._allow_tool = {name: self._allowed(self.tools[name]) for name in self.tools if name in granted}
+        self._users = {
+            spec.name: f"toolsets.{named.name}.uses"
+            for named in remit.toolsets
+            for spec in named.declared.specs
+        }
+        self._uses = {
+            name: {used: self._allowed(self.tools[used], name) for used in tool.uses if used in self.tools}
+            for name, tool in self.tools.items()
+            if tool.uses
+        }
         self._requirements = {requirement.rule: requirement for requirement in remit.approvals}
         model_bounds = Constraints(timeout_s=remit.model_timeout_s, output_bytes_max=remit.result_bytes_max)
         self._models = {remit.model: self._allow("model", model_bounds)}
@@ -76,7 +87,7 @@ class Rules:
                 return unkept
             return self._decide_tool(action)
         if isinstance(action, ModelCall):
-            if not self.tools.keys() >= {offer.name for offer in action.request.tools}:
+            if not self._allow_tool.keys() >= {offer.name for offer in action.request.tools}:
                 return self.deny("tool.not_granted", "allowed_tools", "a tool is offered that is not granted")
             if action.resource == action.request.model and action.resource in self._models:
                 return self._models[action.resource]
@@ -115,23 +126,25 @@ class Rules:
         )
 
     def _decide_tool(self, action: ToolCall) -> Decision:
-        rules = self._rules.get(action.resource)
-        if rules is None:
+        within = action.place.within
+        grants = self._uses.get(within, _NONE) if within else self._allow_tool
+        allowed = grants.get(action.resource)
+        if allowed is None:
             known = action.resource in self._declared
             reason = (
-                f"the tool {action.resource!r} is not granted to this agent"
+                f"the tool {action.resource!r} is not granted to {within or 'this agent'}"
                 if known
                 else "there is no such tool"
             )
-            return self.deny("tool.not_granted", "allowed_tools", reason)
+            return self.deny("tool.not_granted", self._rule_of(within), reason)
         if action.fault is not None:
             return self.deny("args.invalid", "allowed_tools", f"{action.resource}: {action.fault}")
         args = action.args_value()
-        for rule in rules:
+        for rule in self._rules[action.resource]:
             decision = rule(args)
             if decision is not None:
                 return decision
-        return self._allow_tool[action.resource]
+        return allowed
 
     def _decide_answer(self, answer: str) -> Decision | None:
         """The denial of an answer that may not be given."""
@@ -203,12 +216,16 @@ class Rules:
 
         return rule
 
-    def _allowed(self, tool: ToolSpec) -> Decision:
+    def _rule_of(self, within: str) -> str:
+        """The rule by which tools are granted to the run itself, or to a tool within its call."""
+        return self._users.get(within, "toolsets") if within else "allowed_tools"
+
+    def _allowed(self, tool: ToolSpec, within: str = "") -> Decision:
         timeout_s = self.remit.tool_timeout_s if tool.agent is None else self.remit.run_timeout_s
         if tool.timeout_s is not None:
             timeout_s = min(timeout_s, tool.timeout_s)
         return self._allow(
-            "memory.notes" if tool.name in NOTE_TOOLS else "allowed_tools",
+            "memory.notes" if tool.name in NOTE_TOOLS else self._rule_of(within),
             Constraints(
                 timeout_s=timeout_s,
                 output_bytes_max=self.remit.result_bytes_max,
@@ -228,6 +245,7 @@ class Rules:
         )
 
 
+_NONE: Mapping[str, Decision] = {}
 _CLASS_WORDS = {
     "pii": "PII",
     "financial": "financial data",

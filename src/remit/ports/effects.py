@@ -6,12 +6,14 @@ there is no answer). Any other exception means: nobody knows.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol, TypeAlias
 
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.core.memory import Seen
 from remit.core.messages import ModelReply, ModelRequest, Usage
+from remit.core.outcomes import Done, Failed, Outcome, Refused
 from remit.core.runs import Ceiling, Run
 from remit.core.tools import ToolSpec
 from remit.ports.services import TextSink
@@ -45,8 +47,12 @@ class EffectFailed(Exception):
 class EffectPending(Exception):
     """The effect was begun and is not over: the same call, made again, finds what became of it.
 
-    The message says what it waits for, and may be shown.
+    The message says what it waits for, and may be shown. `outcome`: that of a call within it, which is not over.
     """
+
+    def __init__(self, message: str, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
 
 
 class Caller(NamedTuple):
@@ -57,12 +63,21 @@ class Caller(NamedTuple):
     ceilings: tuple[Ceiling, ...]
 
 
+InnerCall: TypeAlias = Callable[[str, Json], Awaitable[Done | Refused | Failed]]
+"""What becomes of a call, by name and arguments, that a tool makes. Raises: EffectPending, to be let through."""
+
+
+def _untold(_text: str) -> None:
+    """There is nobody to be told."""
+
+
 class CallContext(NamedTuple):
     """What a tool is told beside its arguments. `idempotency_key` is the same at every try of one call.
 
     `seen`: the labels of what the run has been shown, where it may remember anything. `run_began_us`: when it began.
     `caller`: for a tool behind which an agent stands, and for no other. `begun_before`: this call was begun, and nobody
-    knows what became of it: a reconcilable tool looks by the key whether it did it, before it does it.
+    knows what became of it: a reconcilable tool looks by the key whether it did it, before it does it. `inner` makes a
+    call of another tool within this one; `on_progress` is told how far it is.
     """
 
     run_id: str
@@ -74,6 +89,8 @@ class CallContext(NamedTuple):
     run_began_us: int = 0
     caller: Caller | None = None
     begun_before: bool = False
+    inner: InnerCall | None = None
+    on_progress: TextSink = _untold
 
 
 class Model(Protocol):

@@ -90,6 +90,14 @@ class FirstText:
     after_us: int
 
 
+class ToolProgress(NamedTuple):
+    """A tool says how far its call is. The words are its own: for showing to who asked for the call, and kept nowhere."""
+
+    run: Run
+    action: Action
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
     """One attempt of a run ended; `error` is empty where it did not fail."""
@@ -134,7 +142,7 @@ class ThresholdCrossed:
 
 
 TelemetryEvent: TypeAlias = (
-    RunStarted | EffectEnded | FirstText | AttemptEnded | RunStopped | ThresholdCrossed
+    RunStarted | EffectEnded | FirstText | ToolProgress | AttemptEnded | RunStopped | ThresholdCrossed
 )
 
 

@@ -8,13 +8,11 @@ the next run of the caller, and by the next process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
-import orjson
-
+from remit.core import ids
 from remit.core.actions import Principal
+from remit.core.approvals import Approval
 from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.outcomes import Outcome
@@ -60,20 +58,26 @@ class Callers:
         for approval in await self._journal.approvals(limit=RECOVERED_MAX):
             of_ours = approval.remit_digest == digest and approval.used_at_us is None
             if of_ours and approval.expires_at_us > now_us:
-                asked: Mapping[str, Any] = orjson.loads(approval.action)
-                key = self._direct.key(approval.resource, asked["args"])
-                step = int(approval.action_id.split(".")[1])
-                waiting.setdefault(approval.run_id, {})[key] = step
+                calls = waiting.setdefault(approval.run_id, {})
+                calls[ids.step_of(approval.action_id)] = await self._digest(approval)
         for run_id, calls in waiting.items():
             record = await self._journal.run(run_id)
             if record is not None and record.status == "suspended":
                 stretch = _Stretch(self._direct.known(record.run, calls), is_open=False)
                 self._parked.setdefault(record.run.principal, []).append(stretch)
 
+    async def _digest(self, approval: Approval) -> str:
+        """That of the call which the caller made: the one that a person decides, or the one within which that is."""
+        above = ids.above(approval.action_id)
+        if not above:
+            return approval.digest
+        calls = await self._journal.calls(approval.run_id)
+        return next((call.digest for call in calls if call.action_id == above), "")
+
     async def call(self, principal: Principal, tool: str, args: Json) -> Outcome:
         """What became of the call. Raises: RemitError where no run could be begun for it: nothing was done."""
         async with self._choosing:
-            stretch, step = await self._chosen(principal, self._direct.key(tool, args))
+            stretch, step = await self._chosen(principal, tool, args)
             stretch.active += 1
         try:
             return await stretch.run.call(tool, args, step=step)
@@ -97,14 +101,14 @@ class Callers:
         for principal in list(self._current):
             await self._retire(principal)
 
-    async def _chosen(self, principal: Principal, key: tuple[str, str]) -> tuple[_Stretch, int | None]:
+    async def _chosen(self, principal: Principal, tool: str, args: Json) -> tuple[_Stretch, int | None]:
         """The run for a call, and its place there where it waited."""
         for parked in tuple(self._parked.get(principal, ())):
-            step = parked.run.claim(key)
+            step = parked.run.claim(tool, args)
             if step is not None and (parked.is_open or await self._reopened(principal, parked)):
                 return parked, step
         current = self._current.get(principal)
-        step = None if current is None else current.run.claim(key)
+        step = None if current is None else current.run.claim(tool, args)
         if current is not None and (step is not None or not self._is_over(current)):
             return current, step
         if current is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from remit.core import actions, canonical
-from remit.core.actions import Place, Principal
+from remit.core.actions import Place, Principal, ToolCall
 from remit.core.canonical import Json
 from remit.core.errors import RemitError
 from remit.core.memory import Seen
@@ -22,15 +22,15 @@ from remit.core.runs import Run, RunEnd
 from remit.core.tools import ToolSpec
 from remit.governance import records
 from remit.governance.gate import Gate, GateServices, GovernedRun
+from remit.governance.history import History, history_of
 from remit.governance.remit import Remit
 from remit.governance.rules import Rules
 from remit.ports.runs import RunEnding
 from remit.ports.services import RunStarted, RunStopped
 from remit.runtime import intake
 
-_NOWHERE = Place(run_id="", step=0, name="", principal=Principal(kind="service", id="nobody"))
-Waiting: TypeAlias = dict[tuple[str, str], int]
-"""The steps of calls that wait for a person, by tool and canonical arguments."""
+Waiting: TypeAlias = dict[int, str]
+"""The digests of calls that wait for a person, by their steps."""
 
 
 def without_model(remit: Remit) -> Remit:
@@ -45,10 +45,6 @@ class DirectCalls:
         self._services = services
         self._gate = gate
         self.rules = Rules(without_model(remit), tools)
-
-    def key(self, tool: str, args: Json) -> tuple[str, str]:
-        """What two calls have in common that are the same."""
-        return _key(self.rules.name_of(tool), args)
 
     def known(self, run: Run, waiting: Waiting) -> DirectRun:
         """A run of before, in which calls wait. To be gone on with."""
@@ -94,29 +90,35 @@ class DirectRun:
         """Whether a call of it waits for a person."""
         return bool(self._waiting)
 
-    def claim(self, key: tuple[str, str]) -> int | None:
-        """The step of the call of this key (`DirectCalls.key`) that waits, for one to make it again."""
-        return self._waiting.pop(key, None)
+    def claim(self, tool: str, args: Json) -> int | None:
+        """The step of the same call where one waits, for its caller to make it again."""
+        for step, digest in self._waiting.items():
+            action = self._action(step, tool, args)
+            if action.fault is None and action.digest == digest:
+                del self._waiting[step]
+                return step
+        return None
 
     async def call(self, tool: str, args: Json, call_id: str = "", step: int | None = None) -> Outcome:
         """What became of a call. The same one, made again after it waited for a person, is the one that was asked for.
 
         `step`: that of the call that waited, where it was claimed.
         """
-        name = self._rules.name_of(tool)
-        key = _key(name, args)
-        again = self._waiting.pop(key, None) if step is None else step
+        again = self.claim(tool, args) if step is None else step
         if again is None:
             self._steps += 1
-        action = actions.tool_call(self._place(again or self._steps), name, call_id, args)
+        action = self._action(again or self._steps, tool, args, call_id)
         outcome: Outcome | None = None
         try:
-            outcome = await self._gate.perform(action, self._governed)
+            governed = self._governed
+            if again is not None:  # a tool that makes calls may have made some before it had to wait
+                governed = replace(governed, history=await self._history())
+            outcome = await self._gate.perform(action, governed)
             return outcome
         finally:
             # so does one that was cancelled when it was made again: its approval may not be used up
             if isinstance(outcome, Suspended) or (outcome is None and again is not None):
-                self._waiting[key] = action.place.step
+                self._waiting[action.place.step] = action.digest
 
     async def go_on(self) -> None:
         """Have it running again. Raises: RemitError `run.no_slot`, `run.not_running`, `journal.unavailable`."""
@@ -140,10 +142,10 @@ class DirectRun:
         )
         self._services.telemetry.emit(stopped)
 
-    def _place(self, step: int) -> Place:
-        return Place(run_id=self.run.id, step=step, name="t0", principal=self.run.principal)
+    async def _history(self) -> History:
+        journal, run_id = self._services.journal, self.run.id
+        return history_of(await journal.calls(run_id), await journal.refusals(run_id))
 
-
-def _key(tool: str, args: Json) -> tuple[str, str]:
-    asked = actions.tool_call(_NOWHERE, tool, "", args)
-    return tool, asked.args.decode() if asked.fault is None else f"no arguments: {asked.fault}"
+    def _action(self, step: int, tool: str, args: Json, call_id: str = "") -> ToolCall:
+        place = Place(run_id=self.run.id, step=step, name="t0", principal=self.run.principal)
+        return actions.tool_call(place, self._rules.name_of(tool), call_id, args)

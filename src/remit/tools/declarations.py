@@ -32,7 +32,8 @@ class Example(TypedDict, total=False):
 class Declared(TypedDict, total=False):
     """What can be declared of a tool. `rate_key`: the argument whose every value has a limit of its own.
 
-    `isolation`: the least under which it may run; `records`: the field of the result that lists records.
+    `isolation`: the least under which it may run; `records`: the field of the result that lists records; `uses`: the
+    tools that it calls, of those that the governance file grants to its toolset.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Declared(TypedDict, total=False):
     records: str
     timeout_s: float
     isolation: Literal["process", "sandboxed", "namespaced"]
+    uses: Sequence[str]
     examples: Sequence[Example]
 
 

@@ -138,7 +138,7 @@ async def open_agent(deployment: Deployment, options: AgentOptions) -> AsyncIter
         working = await stack.enter_async_context(working_journal(deployment, clock, _notice))
         journal = working.journal
         for one in remit.family():
-            metrics.declare(one.agent, one.allowed_tools, one.model)
+            metrics.declare(one.agent, tuple(sorted(one.reachable_tools)), one.model)
         telemetry = stack.enter_context(_open_telemetry(deployment, options, metrics))
         services = GateServices(
             journal=journal,

@@ -80,7 +80,7 @@ class Family:
             return known
         parts = self._parts
         hosts: list[ToolHost] = []
-        if _SUPPORT & set(remit.allowed_tools):
+        if _SUPPORT & remit.reachable_tools:
             hosts.append(self._open_support(remit, config.parent))
         hosts += [await self._open_toolset(remit, named, config.parent) for named in remit.toolsets_used()]
         memory = None

@@ -13,8 +13,10 @@ from remit.adapters.tools.python.specs import declare_python
 from remit.adapters.tools.python.toolset import PythonTools, open_python
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
+from remit.core.outcomes import Done, Failed, Refused
+from remit.governance import denials
 from remit.governance.toolsets import PythonToolset
-from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.effects import CallContext, EffectFailed, EffectPending
 from remit.runtime.clock import SystemClock
 
 ROOT = Path(__file__).parents[3]
@@ -204,5 +206,110 @@ async def test_a_deadline_is_the_calls(tmp_path: Path) -> None:
         with pytest.raises(EffectFailed) as raised:
             await tools.call("one", {}, short)
         assert raised.value.code == "tool.timeout"
+    finally:
+        await tools.close()
+
+
+CALLER = '''
+from remit.tools import ToolFailure
+
+@tool(effect="write")
+def order(ctx: Context) -> list[str]:
+    """Call others."""
+    ctx.progress("one\\x1b[31m")
+    said = [str(ctx.call("look", id=1)), ",".join(ctx.uses)]
+    for name in ("cut", "refused", "failed"):
+        try:
+            ctx.call(name)
+        except ToolFailure as error:
+            said.append(f"{error} {error.retryable}")
+    return said
+
+@tool
+def waits(ctx: Context) -> None:
+    """Call what waits."""
+    ctx.call("waits")
+
+@tool
+def makes_up(ctx: Context) -> str:
+    """Ask for what there is not."""
+    for kind, request in (("secrets", {}), ("call", {"tool": 1}), ("progress", {"text": []})):
+        try:
+            return str(ctx.ask(kind, request))
+        except ToolFailure as error:
+            assert "no such request" in str(error)
+    return "refused"
+'''
+
+
+async def test_a_function_calls_other_tools_by_its_context_and_nothing_else(tmp_path: Path) -> None:
+    asked: list[tuple[str, Any]] = []
+    told: list[str] = []
+
+    async def inner(tool: str, args: Any) -> Done | Refused | Failed:
+        asked.append((tool, args))
+        match tool:
+            case "look":
+                return Done(value={"seen": args["id"]})
+            case "cut":
+                return Done(value={}, truncated=True)
+            case "refused":
+                return Refused(decision=denials.of_code("data.denied", "not for you"))
+            case "failed":
+                return Failed(code="tool.failed", message="broken", retryable=True)
+        raise EffectPending("a person decides")
+
+    context = CONTEXT._replace(inner=inner, on_progress=told.append)
+    tools = await opened(tmp_path, CALLER, uses=["look", "waits"])
+    try:
+        said = await tools.call("order", {}, context)
+        assert said[:2] == ["{'seen': 1}", "look,waits"]
+        assert ["ask for less" in said[2], "not for you" in said[3], said[4]] == [True, True, "broken True"]
+        assert [name for name, _ in asked] == ["look", "cut", "refused", "failed"]
+        assert len(told) == 1
+        with pytest.raises(EffectPending, match="a person decides"):
+            await tools.call("waits", {}, context)
+        assert await tools.call("makes_up", {}, context) == "refused"
+        with pytest.raises(EffectFailed, match="look was not granted"):
+            await tools.call("order", {}, CONTEXT)
+    finally:
+        await tools.close()
+
+
+def test_a_function_uses_what_it_says_of_what_is_granted(tmp_path: Path) -> None:
+    text = '''
+@tool(uses=["look"])
+def one(ctx: Context) -> None:
+    """One."""
+
+@tool
+def all_of_them(ctx: Context) -> None:
+    """All."""
+
+@tool(uses=[])
+def none() -> None:
+    """None."""
+'''
+    (tmp_path / "tools.py").write_text(HEAD + text)
+    declared = declare_python("t", section(uses=["look", "pay"]), tmp_path, SystemClock())
+    assert {spec.name: spec.uses for spec in declared.specs} == {
+        "one": ("look",),
+        "all_of_them": ("look", "pay"),
+        "none": (),
+    }
+    with pytest.raises(RemitError, match="one uses look, which is not granted"):
+        declare_python("t", section(uses=["pay"]), tmp_path, SystemClock())
+
+
+async def test_the_page_shows_a_function_that_calls_and_its_test(tmp_path: Path) -> None:
+    page = (ROOT / "docs/sandbox.md").read_text()
+    text = next(part for part in page.split("```python\n") if part.startswith("# sums.py")).split("```")[0]
+    tools = await opened(tmp_path, text, uses=["orders_of"])
+
+    async def inner(tool: str, args: Any) -> Done:
+        return Done(value={"rows": [{"eur": 5.0}, {"eur": 2.5}], "asked": [tool, args]})
+
+    try:
+        assert await tools.call("owed", {"customer": "C-1"}, CONTEXT._replace(inner=inner)) == {"eur": 7.5}
     finally:
         await tools.close()

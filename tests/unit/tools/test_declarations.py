@@ -127,17 +127,36 @@ def test_a_coroutine_is_awaited() -> None:
 
 
 def test_what_was_not_granted_is_refused_and_a_fake_grants_it() -> None:
-    with pytest.raises(ToolFailure, match="http was not granted"):
-        Context().http.get("https://example.com")
+    with pytest.raises(ToolFailure, match="there is none"):
+        Context().http.get("/orders")
+    with pytest.raises(ToolFailure, match="call was not granted"):
+        Context().call("orders_of", id=5)
     context = FakeContext(
         {
-            "http": lambda asked: {"status": 200, "body": asked["url"], "headers": {}},
-            "sql": lambda asked: [asked["parameters"]],
+            "request_crm": lambda method, path, query: {"status": 200, "body": [method, path, query]},
+            "orders_of": lambda id: {"rows": [{"id": id}], "truncated": False},
+            "all_orders": lambda: {"rows": [], "truncated": True},
+            "query_shop": lambda sql: {"rows": [{"sql": sql}]},
         }
     )
-    assert context.http.get("https://example.com").body == "https://example.com"
-    assert context.sql.query("orders", id=5) == [{"id": 5}]
-    assert [kind for kind, _ in context.asked] == ["http", "sql"]
+    assert context.http.get("/orders", page=2) == (200, ["GET", "/orders", {"page": 2}])
+    assert context.sql.query("orders_of", id=5) == [{"id": 5}]
+    assert context.sql.select("SELECT 1") == [{"sql": "SELECT 1"}]
+    with pytest.raises(ToolFailure, match="more rows"):
+        context.sql.query("all_orders")
+    with pytest.raises(ToolFailure, match="send was not granted"):
+        context.call("send")
+    assert [tool for tool, _ in context.calls][:2] == ["request_crm", "orders_of"]
+
+
+def test_of_several_services_one_is_named() -> None:
+    context = FakeContext(
+        {name: lambda method, path: {"status": 200, "body": path} for name in ("request_crm", "request_erp")}
+    )
+    with pytest.raises(ToolFailure, match="request_crm, request_erp are granted: say which"):
+        context.http.get("/a")
+    assert context.http.get("/a", service="erp").body == "/a"
+    assert context.calls[0][0] == "request_erp"
 
 
 def nothing_said(a: str) -> str:

@@ -35,7 +35,7 @@ END_S = 5.0
 _OVERHEAD = 1024
 
 Answer: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Answers what a process asks for: a kind and a request; the answer is a message. Decides, and raises nothing."""
+"""Answers what a process asks for: a kind and a request; the answer is a message. What it raises ends the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

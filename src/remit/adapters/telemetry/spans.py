@@ -93,7 +93,8 @@ class SpanRecord(NamedTuple):
             return ids.span_id(parent) if parent else ""
         if self.kind == "attempt":
             return ids.span_id(self.run_id)
-        return attempt_span_id(self.run_id, self.attempt)
+        above = ids.above(self.place)
+        return ids.span_id(f"{self.run_id}.{above}") if above else attempt_span_id(self.run_id, self.attempt)
 
     @property
     def failed(self) -> bool:

@@ -34,6 +34,12 @@ class PythonToolset(Section):
     warm: Annotated[int, Field(ge=0, le=64)] = Field(
         default=2, description="Processes that wait, locked in, for the next call."
     )
+    uses: list[ToolName] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Tools of other toolsets that they may call, by ctx.call, ctx.http and ctx.sql: each time under all that "
+        "this file says of them.",
+    )
     tools: dict[ToolName, ToolOverride] = Field(
         default_factory=dict, max_length=500, description="What this file declares of a tool, by its name."
     )

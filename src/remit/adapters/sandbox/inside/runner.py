@@ -116,7 +116,7 @@ class BrokeredContext(Context):
 
     def __init__(self, channel: socket.socket, told: Mapping[str, Any]) -> None:
         self._channel = channel
-        super().__init__(idempotency_key=told["idempotency_key"], secrets=tuple(told["secrets"]))
+        super().__init__(idempotency_key=told["idempotency_key"], uses=tuple(told["uses"]))
 
     def ask(self, kind: str, request: Mapping[str, Any]) -> Any:
         """What the other side answers. Raises: ToolFailure where it refuses."""

@@ -102,7 +102,7 @@ async def _probed(pool: SandboxPool, name: str, world: dict[str, Any]) -> Probed
         message={
             "tool": "probe",
             "args": {"name": name, "world": world},
-            "context": {"idempotency_key": "probe", "secrets": []},
+            "context": {"idempotency_key": "probe", "uses": []},
         },
         timeout_s=SHORT_S if one.ends == table.TIMEOUT else DEADLINE_S,
         bytes_max=RESULT_BYTES_MAX,

@@ -63,16 +63,22 @@ class DeclaredTool:
     timeout_s: Annotated[float, Field(gt=0, le=604_800)] | None = None
     isolation: Literal["process", "sandboxed", "namespaced"] = "process"
     examples: tuple[Example, ...] = ()
+    uses: tuple[str, ...] | None = None
 
     def spec(self, section: PythonToolset) -> ToolSpec:
         """The declaration, with what the section says in its place."""
-        given = {name: getattr(self, name) for name in _SPEC_FIELDS}
+        given = {name: getattr(self, name) for name in _SPEC_FIELDS - {"uses"}}
         override = section.tools.get(self.name)
         spec = ToolSpec(**given)
         if override is not None:
             spec = override.applied(spec)
         least = max(spec.isolation, section.isolation, key=ISOLATION_LEVELS.index)
-        return replace(spec, isolation=least)
+        uses = tuple(section.uses) if self.uses is None else self.uses
+        ungranted = [name for name in uses if name not in section.uses]
+        if ungranted:
+            message = f"{self.name} uses {ungranted[0]}, which is not granted to it"
+            raise RemitError("config.invalid", message, remedy=f"add {ungranted[0]} to `uses`")
+        return replace(spec, isolation=least, uses=uses)
 
 
 _SPEC_FIELDS = frozenset(ToolSpec.__dataclass_fields__) & frozenset(DeclaredTool.__dataclass_fields__)

@@ -1,7 +1,7 @@
 """The host of Python tools: each call in a fresh process, its result checked against what was declared.
 
-Nothing runs in less isolation than it requires. A function that has asked the broker for nothing has had no effect when
-it fails, because it can reach nothing else; of one that has, nobody knows.
+Nothing runs in less isolation than it requires. A function has no effect of its own, because it can reach nothing: what
+it does beside computing are calls of other tools, which it asks for, and each of which has a decision and a record.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from remit.adapters.tools.python.sources import digest_of
 from remit.adapters.tools.threads import RESERVE
 from remit.core.canonical import Json
 from remit.core.errors import RemitError
+from remit.core.outcomes import Done, Failed, Refused
 from remit.core.tools import ISOLATION_LEVELS, Declared, Isolation, ToolSpec
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.services import Clock
+
+PROGRESS_MAX = 1000
+"""So often a call may say how far it is; who says it oftener is not heard."""
+PROGRESS_CHARS_MAX = 500
 
 _SAID: Mapping[Isolation, str] = MappingProxyType(
     {
@@ -81,7 +86,8 @@ class PythonTools:
     async def call(self, tool: str, args: Json, context: CallContext) -> Json:
         """What `tool` returns for `args`, which fit its schema.
 
-        Raises: EffectFailed where nothing happened; anything else where nobody knows.
+        Raises: EffectFailed where nothing happened but calls that are on record, EffectPending where one waits; anything
+        else where nobody knows.
         """
         spec = self._by_name.get(tool)
         if spec is None:
@@ -91,12 +97,12 @@ class PythonTools:
                 f"{tool} requires a sandbox that is {spec.isolation}; this machine gives {self.isolation}"
             )
             raise EffectFailed("sandbox.unavailable", message)
-        told = {"idempotency_key": context.idempotency_key, "secrets": []}
+        told = {"idempotency_key": context.idempotency_key, "uses": spec.uses}
         request = Request(
             message={"tool": tool, "args": args, "context": told},
             timeout_s=context.constraints.timeout_s * RESERVE,
             bytes_max=context.constraints.output_bytes_max,
-            answer=_answer,
+            answer=_Broker(context).answer,
         )
         value: Json = await self._pool.ask(request)
         checker = self._results.get(tool)
@@ -111,8 +117,38 @@ class PythonTools:
         await self._pool.close()
 
 
-async def _answer(kind: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What was granted beside the arguments: to say how far it is, and no more yet."""
-    if kind == "progress":
-        return {"answer": None}
-    return {"refused": f"{kind} was not granted to this tool"}
+class _Broker:
+    """Answers what the process of one call asks for: to call another tool, or to say how far it is. Nothing else."""
+
+    def __init__(self, context: CallContext) -> None:
+        self._context = context
+        self._told = 0
+
+    async def answer(self, kind: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A message for the process. Raises: EffectPending."""
+        context = self._context
+        match kind, request:
+            case "progress", {"text": str(text)}:
+                self._told += 1
+                if self._told <= PROGRESS_MAX:
+                    context.on_progress(text[:PROGRESS_CHARS_MAX])
+                return {"answer": None}
+            case "call", {"tool": str(tool), "args": args}:
+                if context.inner is None:
+                    return {"refused": f"{tool} was not granted to this tool"}
+                return _told(await context.inner(tool, args))
+        return {"refused": "there is no such request"}
+
+
+def _told(outcome: Done | Refused | Failed) -> dict[str, Any]:
+    """What the process is told of a call: as much as a model would be."""
+    match outcome:
+        case Done(truncated=True):
+            # a part that is taken for the whole is worse than none
+            return {"refused": "the result is larger than the governance file allows: ask for less"}
+        case Done(value=value):
+            return {"answer": value}
+        case Refused(decision=decision):
+            return {"refused": decision.explain()}
+        case Failed(message=message, retryable=retryable):
+            return {"refused": message, "retryable": retryable}

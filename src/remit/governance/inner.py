@@ -1,0 +1,63 @@
+"""The calls that a tool makes within a call of its own: each is an action of the run, and passes the gate.
+
+They are numbered in their order. A run that goes on does the tool's call again from its beginning, and each of its calls
+finds its record: what was done is not done again, and what has come out otherwise is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from remit.core import actions
+from remit.core.actions import Action, ToolCall
+from remit.core.canonical import Json
+from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
+from remit.core.tools import ToolSpec
+from remit.governance import denials
+from remit.ports.effects import EffectFailed, EffectPending
+
+CALLS_MAX = 100
+"""So many calls may be made within one."""
+_WAIT_FOR = frozenset({"agent.paused", "journal.unavailable", "journal.unconfirmed"})
+"""Refusals that say nothing of the call: the tool's own call waits with the run."""
+
+
+class InnerCalls:
+    """Makes the calls of one call."""
+
+    def __init__(self, outer: ToolCall, perform: Callable[[Action], Awaitable[Outcome]]) -> None:
+        self._outer = outer
+        self._perform = perform
+        self._made = 0
+        self._happened: list[str] = []
+
+    async def make(self, tool: str, args: Json) -> Done | Refused | Failed:
+        """What becomes of the next call. Raises: EffectPending where the call that makes it has to wait as well."""
+        self._made += 1
+        if self._made > CALLS_MAX:
+            reason = f"{self._outer.resource} has made {CALLS_MAX} calls within one, and may make no more"
+            return Refused(decision=denials.of_code("rate.exceeded", reason))
+        place = self._outer.place.inner(self._made, self._outer.resource)
+        outcome = await self._perform(actions.tool_call(place, tool, "", args))
+        match outcome:
+            case Refused(decision=decision) if decision.code in _WAIT_FOR:
+                raise EffectPending(decision.reason, Suspended(decision=decision))
+            case Suspended() | Unknown():
+                raise EffectPending(f"a call of {tool} is not over", outcome)
+            case Failed(code="worker.fenced", replayed=False):
+                raise EffectPending(outcome.message, outcome)
+            case Failed(happened=happened):
+                if happened:
+                    self._happened.append(tool)
+                return outcome
+            case Done():
+                self._happened.append(tool)
+        return outcome
+
+    def after(self, error: EffectFailed, tools: Mapping[str, ToolSpec]) -> EffectFailed:
+        """`error`, by which the call that made them failed, with what was changed before."""
+        changed = [name for name in self._happened if tools[name].effect == "write"]
+        if not changed:
+            return error
+        message = f"{error.message} (done before, and not undone: {', '.join(changed)})"
+        return EffectFailed(error.code, message)
