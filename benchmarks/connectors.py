@@ -122,7 +122,7 @@ async def _http(count: int) -> dict[str, float]:
     section = HttpToolset.model_validate(
         {"kind": "http", "url": url, "inner_hosts": ["127.0.0.1"], "operations": operations}
     )
-    tools = open_http(section, declare_http(section, Path()), Path(), ({}, SystemClock()))
+    tools = open_http(section, declare_http("crm", section, Path()), Path(), ({}, SystemClock()))
     try:
         async with httpx2.AsyncClient(trust_env=False) as client:
 
@@ -155,7 +155,7 @@ def _load_ms(folder: Path) -> float:
         "openapi": "big.json",
         "operations": {name: {} for name in names},
     }
-    declare_http(HttpToolset.model_validate(given), folder)
+    declare_http("crm", HttpToolset.model_validate(given), folder)
     return (time.perf_counter() - began) * 1e3
 
 

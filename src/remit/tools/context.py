@@ -18,7 +18,7 @@ class ToolFailure(Exception):
 
 
 class Response(NamedTuple):
-    """What a service answered: `body` is JSON where it said so, else text."""
+    """What a service answered: `body` is JSON where it said so, else text, or None where there is none to show."""
 
     status: int
     body: Any
@@ -56,7 +56,9 @@ class Http:
         if body is not None:
             given["body"] = body
         answer = self._call(_one("request_", service, self._granted), **given)
-        return Response(answer["status"], answer["body"])
+        if answer.get("truncated"):
+            raise ToolFailure("the answer is larger than is read: ask for less")
+        return Response(answer["status"], answer.get("body", answer.get("text")))
 
 
 class Sql:

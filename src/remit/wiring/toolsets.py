@@ -81,7 +81,7 @@ def declare(name: str, section: Toolset, folder: Path) -> Declared:
         case HttpToolset():
             from remit.adapters.tools.http.specs import declare_http  # noqa: PLC0415 - reads OpenAPI documents
 
-            return declare_http(section, folder)
+            return declare_http(name, section, folder)
         case KnowledgeToolset():
             return declare_knowledge(name, section)
         case MailToolset():

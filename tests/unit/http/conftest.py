@@ -81,7 +81,7 @@ async def opened() -> AsyncIterator[Open]:
             section = HttpToolset.model_validate(
                 {key: value for key, value in given.items() if value is not None}
             )
-            declared = declare_http(section, EXAMPLE)
+            declared = declare_http("crm", section, EXAMPLE)
             environment = {"URL": url, "KEY": "k3y"}
             tools = open_http(section, declared, EXAMPLE, (environment, SystemClock()))
             stack.push_async_callback(tools.close)

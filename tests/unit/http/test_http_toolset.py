@@ -18,9 +18,11 @@ from tests.unit.http.conftest import EXAMPLE, Crm, Open, context, serving
 from remit.adapters.egress.door import NoAnswer
 from remit.adapters.tools.http.operations import Operation, Placed
 from remit.adapters.tools.http.specs import declare_http
+from remit.adapters.tools.http.toolset import open_http
 from remit.core.errors import RemitError
 from remit.governance.toolsets import HttpToolset
 from remit.ports.effects import EffectFailed
+from remit.runtime.clock import SystemClock
 
 TICKET = {"customer_id": "C-1004", "issue": "Cannot log in"}
 
@@ -43,6 +45,79 @@ async def test_operations_of_a_document_are_called(crm: Crm, opened: Open) -> No
     assert (made["status"], made["body"]["id"]) == (201, "T-1")
     await tools.call("close_ticket", {"id": "T-1"}, context())
     assert crm.state.tickets["T-1"]["status"] == "closed"
+
+
+async def test_free_requests_go_anywhere_below_the_address_by_the_methods_listed(
+    crm: Crm, opened: Open
+) -> None:
+    tools = opened(crm.url, {}, free=["GET", "POST"], openapi=None, tool={"classes": ["pii"]})
+    (spec,) = tools.specs
+    assert (spec.name, spec.effect, spec.idempotency, spec.classes) == (
+        "request_crm",
+        "write",
+        "at_most_once",
+        ("pii",),
+    )
+    found = await tools.call("request_crm", {"method": "GET", "path": "/customers/C-1004"}, context())
+    assert found["body"]["name"] == "Customer 4"
+    some = await tools.call(
+        "request_crm",
+        {"method": "GET", "path": "/customers", "query": {"plan": "pro", "limit": 2}},
+        context(),
+    )
+    assert {one["plan"] for one in some["body"]["customers"]} == {"pro"}
+    made = await tools.call("request_crm", {"method": "POST", "path": "/tickets", "body": TICKET}, context())
+    assert made["status"] == 201
+    (reads,) = opened(crm.url, {}, free=["GET"], openapi=None).specs
+    assert (reads.effect, reads.idempotency) == ("read", "idempotent")
+    assert "body" not in reads.args_schema["properties"]
+
+
+async def test_a_free_request_leaves_neither_the_address_nor_its_parts() -> None:
+    seen: list[str] = []
+
+    def look(request: Request) -> Response:
+        seen.append(request.scope["raw_path"].decode() + "?" + request.scope["query_string"].decode())
+        return JSONResponse({})
+
+    async with serving(Starlette(routes=[Route("/{rest:path}", look)])) as url:
+        section = HttpToolset.model_validate(
+            {
+                "kind": "http",
+                "url": f"{url}/v1",
+                "free": ["GET"],
+                "inner_hosts": ["127.0.0.1"],
+                "auth": {"query": "key", "query_env": "KEY"},
+            }
+        )
+        services = ({"KEY": "k3y"}, SystemClock())
+        tools = open_http(section, declare_http("s", section, EXAMPLE), EXAMPLE, services)
+        try:
+            for path in ("/a%2e%2e/b", "/a?b=c#d", "/@evil.com:80/", "/", "/a b/ü/"):
+                await tools.call("request_s", {"method": "GET", "path": path}, context())
+            assert seen == [
+                "/v1/a%252e%252e/b?key=k3y",
+                "/v1/a%3Fb%3Dc%23d?key=k3y",
+                "/v1/%40evil.com%3A80/?key=k3y",
+                "/v1/?key=k3y",
+                "/v1/a%20b/%C3%BC/?key=k3y",
+            ]
+            for wrong in (
+                {"path": "/../admin"},
+                {"path": "/a/./b"},
+                {"path": "/a//b"},
+                {"path": "/a\\b"},
+                {"path": "/a\r\nHost: b"},
+                {"path": "/a/" * 60},
+                {"path": "/a", "query": {"key": "mine"}},
+                {"path": "/a", "body": {}},
+            ):
+                with pytest.raises(EffectFailed) as raised:
+                    await tools.call("request_s", {"method": "GET", **wrong}, context())
+                assert raised.value.code == "args.invalid", wrong
+            assert len(seen) == 5
+        finally:
+            await tools.close()
 
 
 async def test_a_key_makes_a_service_do_it_once(crm: Crm, opened: Open) -> None:
@@ -292,7 +367,7 @@ def test_no_model_is_asked_for_what_is_put_in_here(tmp_path: Path, opened: Open)
             "operations": {"post /x": {"idempotency_header": "Idempotency-Key"}},
         }
     )
-    (spec,) = declare_http(section, tmp_path).specs
+    (spec,) = declare_http("crm", section, tmp_path).specs
     assert (spec.name, spec.idempotency) == ("post_x", "idempotent")
     assert spec.args_schema["properties"].keys() == {"n"}
     assert spec.args_schema["required"] == []
@@ -370,7 +445,7 @@ def test_a_section_that_makes_no_sense_is_refused(keys: dict[str, Any], why: str
     given = {"kind": "http", "openapi": "openapi.json", "operations": {"health": {}}} | keys
     section = HttpToolset.model_validate({key: value for key, value in given.items() if value is not None})
     with pytest.raises(RemitError, match=why):
-        declare_http(section, EXAMPLE)
+        declare_http("crm", section, EXAMPLE)
 
 
 async def test_many_calls_at_once_have_answers_of_their_own(crm: Crm, opened: Open) -> None:

@@ -89,7 +89,7 @@ def test_a_thousand_operations_are_declared_in_time(tmp_path: Path) -> None:
     section = HttpToolset.model_validate(
         {"kind": "http", "url": "http://a.test", "openapi": "big.json", "operations": operations}
     )
-    assert len(declare_http(section, tmp_path).specs) == 1_000
+    assert len(declare_http("crm", section, tmp_path).specs) == 1_000
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ Host = Annotated[
 OneHost = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$|^[0-9a-f:]+$", max_length=253)
 ]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 OperationName = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 
 
@@ -53,9 +54,7 @@ class OperationSection(Section):
         default=None,
         description="The tool's name; the operation's by default, with _ for what no name may hold.",
     )
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] | None = Field(
-        default=None, description="Without an OpenAPI document: the method."
-    )
+    method: Method | None = Field(default=None, description="Without an OpenAPI document: the method.")
     path: Text | None = Field(default=None, description="Without one: the path, such as /customers/{id}.")
     args: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
@@ -73,7 +72,7 @@ class OperationSection(Section):
 
 
 class HttpToolset(Section):
-    """An HTTP service with JSON. What is not listed in `operations` is no tool."""
+    """An HTTP service with JSON. What is neither listed in `operations` nor `free` is no tool."""
 
     kind: Literal["http"]
     openapi: Text | None = Field(
@@ -84,10 +83,16 @@ class HttpToolset(Section):
     )
     url_env: EnvName | None = Field(default=None, description="Or the environment variable that holds it.")
     operations: dict[OperationName, OperationSection] = Field(
-        min_length=1,
+        default_factory=dict,
         max_length=2_000,
         description="By operationId of the document (or, without one, such as `get /things`), or by a name of yours.",
     )
+    free: list[Method] = Field(
+        default_factory=list,
+        max_length=6,
+        description="Methods of the tool request_<name>, which sends any request below the service's address.",
+    )
+    tool: ToolOverride = Field(default=ToolOverride(), description="Of request_<name>.")
     auth: AuthSection | None = None
     hosts: list[Host] = Field(
         default_factory=list,

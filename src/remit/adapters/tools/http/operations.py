@@ -15,7 +15,7 @@ from remit.core.tools import Effect, Idempotency
 from remit.ports.effects import EffectFailed
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
-_READS = frozenset({"GET", "HEAD"})
+READS = frozenset({"GET", "HEAD"})
 NAME_CHARS_MAX = 64
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _HOLE = re.compile(r"\{([^{}]+)\}")
@@ -51,7 +51,7 @@ class Operation:
     @property
     def effect(self) -> Effect:
         """By its method: what is not a plain read writes."""
-        return "read" if self.method in _READS else "write"
+        return "read" if self.method in READS else "write"
 
     @property
     def idempotency(self) -> Idempotency:

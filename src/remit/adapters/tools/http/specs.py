@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import yaml
 
+from remit.adapters.tools.http.free import free_spec
 from remit.adapters.tools.http.openapi import operations_of
 from remit.adapters.tools.http.operations import Operation, Placed, Where, holes, tool_name
 from remit.core.canonical import digest
@@ -21,16 +22,23 @@ from remit.governance.toolsets.http import AuthSection, OperationSection
 
 DOCUMENT_BYTES_MAX = 20_000_000
 DESCRIPTION_CHARS_MAX = 1_000
+_NOBODY_ASKED = "no service is asked what became of a call: it is idempotent or at_most_once"
 
 
-def declare_http(section: HttpToolset, folder: Path) -> Declared:
-    """A tool for each listed operation. Raises: RemitError `config.invalid`, `config.missing`."""
+def declare_http(name: str, section: HttpToolset, folder: Path) -> Declared:
+    """A tool for each listed operation, and one for free requests where there are such. Raises: RemitError `config.invalid`, `config.missing`."""
     if (section.url is None) == (section.url_env is None):
         raise RemitError("config.invalid", "a service has a url or a url_env, and not both")
     _check_auth(section)
     document, content_digest = read_document(section, folder)
     known = {} if document is None else operations_of(document, section.operations)
     specs = [_spec(tool, operation, given) for tool, operation, given in listed(section, known)]
+    if section.free:
+        if section.tool.idempotency == "reconcilable":
+            raise RemitError("config.invalid", _NOBODY_ASKED)
+        specs.append(free_spec(name, section))
+    if not specs:
+        raise RemitError("config.invalid", "it has neither operations nor free requests")
     return Declared(tuple(specs), content_digest)
 
 
@@ -75,7 +83,7 @@ def _problem(operation: Operation, given: OperationSection) -> str:
     if given.pages is not None and (given.tool.effect or operation.effect) == "write":
         return "pages are of what is read"
     if given.tool.idempotency == "reconcilable":
-        return "no service is asked what became of a call: it is idempotent or at_most_once"
+        return _NOBODY_ASKED
     return ""
 
 

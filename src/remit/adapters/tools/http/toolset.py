@@ -28,6 +28,7 @@ from remit.adapters.egress.door import (
 )
 from remit.adapters.egress.urls import BadUrl, Target, read_url
 from remit.adapters.tools.http.credentials import Credentials, credentials_of
+from remit.adapters.tools.http.free import free_request
 from remit.adapters.tools.http.openapi import operations_of
 from remit.adapters.tools.http.operations import Operation
 from remit.adapters.tools.http.specs import listed, read_document
@@ -87,8 +88,11 @@ def open_http(
     policy = Policy(
         hosts=(target.host, *section.hosts), ports=frozenset(ports), inner=frozenset(section.inner_hosts)
     )
-    service = _Service(target, credentials, section.response_bytes_max)
+    service = _Service(target, credentials, section)
     return HttpTools(declared.specs, operations, service, Door(policy, resolve), clock)
+
+
+_FREE = OperationSection()
 
 
 class _Service(NamedTuple):
@@ -96,7 +100,7 @@ class _Service(NamedTuple):
 
     target: Target
     credentials: Credentials
-    bytes_max: int
+    section: HttpToolset
 
 
 class HttpTools:
@@ -131,7 +135,11 @@ class HttpTools:
 
         Raises: EffectFailed where nothing happened; anything else where nobody knows.
         """
-        operation, given = self._operations[tool]
+        if tool in self._operations:
+            operation, given = self._operations[tool]
+        else:
+            operation, args = free_request(args, self._service.section)
+            given = _FREE
         ends_ns = self._clock.monotonic_ns() + int(context.constraints.timeout_s * RESERVE * 1e9)
         url, headers, content = operation.request(str(self._service.target), args)
         if given.idempotency_header:
@@ -142,7 +150,7 @@ class HttpTools:
             headers=headers,
             credentials=self._service.credentials.headers,
             content=content,
-            bytes_max=self._service.bytes_max,
+            bytes_max=self._service.section.response_bytes_max,
         )
         if given.pages is not None:
             return await self._pages(tool, sending, given.pages, context, ends_ns)
