@@ -1,7 +1,8 @@
 """Conditions on a tool's arguments, typed against the tool's schema.
 
 A condition that no valid call can meet is an error at load: a rule that never fires protects nobody.
-An argument that a call leaves out meets every condition, so that leaving it out evades none.
+An argument that a call leaves out meets every condition, and so does a value of a kind that a condition says nothing of:
+neither leaving it out nor sending it another way evades one.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def check(schema: Mapping[str, Any], conditions: Mapping[str, Any]) -> Problem |
 def compile_test(path: str, conditions: Mapping[str, Any]) -> Test:
     """A function of the call's arguments that says whether every condition on `path` holds."""
     names = path.split(".")
-    tests = [_test(operator, _plain(operand)) for operator, operand in conditions.items()]
+    tests = [
+        (_TYPES_OF[operator], _test(operator, _plain(operand))) for operator, operand in conditions.items()
+    ]
 
     def holds(args: Any) -> bool:
         value = args
@@ -96,7 +99,8 @@ def compile_test(path: str, conditions: Mapping[str, Any]) -> Test:
             value = value[name]
         if value is None:
             return True
-        return all(test(value) for test in tests)
+        kind = _type_of(value)
+        return all(kind not in kinds or test(value) for kinds, test in tests)
 
     return holds
 
@@ -137,8 +141,10 @@ def _type_of(value: Any) -> str:
         return "boolean"
     if isinstance(value, int):
         return "integer"
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal | float):
         return "number"
+    if isinstance(value, list):
+        return "array"
     return "string" if isinstance(value, str) else type(value).__name__
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from remit.core.tools import ToolSpec
 from remit.governance.compiler import parse
+from remit.governance.conditions import compile_test
 from remit.governance.describe import describe
 from remit.governance.source import ConfigErrors
 
@@ -57,3 +58,26 @@ def test_what_cannot_be_meant_is_an_error_at_its_line(more: str, code: str) -> N
 def test_who_decides_is_part_of_the_remit() -> None:
     digests = {parse(FILE.format(more=f"quorum: {n}"), "f.yaml", (PAY,)).digest for n in (1, 2)}
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "asks"),
+    [
+        ({"matches": "*@evil.example"}, "a@evil.example", True),
+        ({"matches": "*@evil.example"}, "a@good.example", False),
+        ({"matches": "*@evil.example"}, 5, True),
+        ({"gt": 100}, 50, False),
+        ({"gt": 100}, 50.5, False),
+        ({"gt": 100}, "1e9", True),
+        ({"eq": "all"}, ["all"], True),
+        ({"eq": "all"}, "some", False),
+        ({"longer_than": 3}, 12345, True),
+        ({"longer_than": 3}, [1, 2], False),
+        ({"in": ["a"]}, {"a": 1}, True),
+        ({"gt": 100}, True, True),
+    ],
+)
+def test_a_value_of_another_kind_evades_no_condition(
+    condition: dict[str, object], value: object, asks: bool
+) -> None:
+    assert compile_test("to", condition)({"to": value}) is asks
