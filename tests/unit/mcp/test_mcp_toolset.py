@@ -205,6 +205,11 @@ async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: P
         """Adds."""
         return a + b
 
+    @server.tool()
+    def words(count: int) -> str:
+        """So many words."""
+        return "word " * count
+
     app = server.streamable_http_app()
     http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     serving = asyncio.create_task(http.serve())
@@ -214,11 +219,20 @@ async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: P
     url = f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}/mcp"
     try:
         section = section_of(
-            command=None, env={}, readable=[], url=url, inner_hosts=["127.0.0.1"], tools={"add": {}}
+            command=None,
+            env={},
+            readable=[],
+            url=url,
+            inner_hosts=["127.0.0.1"],
+            tools={"add": {}, "words": {}},
+            message_bytes_max=20_000,
         )
         await accept(section, tmp_path)
         tools = await opened(section)
         assert (await tools.call("add", {"a": 2, "b": 3}, context()))["structured"] == {"result": 5}
+        with pytest.raises(Unheard):
+            await tools.call("words", {"count": 100_000}, context(5))
+        assert (await tools.call("add", {"a": 1, "b": 3}, context()))["structured"] == {"result": 4}
         await tools.close()
         closed = section_of(command=None, env={}, readable=[], url=url, tools={"add": {}})
         with pytest.raises(RemitError, match="cannot be reached"):

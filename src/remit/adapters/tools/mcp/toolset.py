@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from remit.adapters.egress.door import Policy, pinned_transport
 from remit.adapters.egress.urls import BadUrl, read_url
 from remit.adapters.sandbox.program import ProgramSettings, locked_in
+from remit.adapters.tools.mcp.bounded import Bounded
 from remit.adapters.tools.mcp.pins import Pin, read_pins
 from remit.adapters.tools.mcp.specs import check, pins_file
 from remit.adapters.tools.mcp.stdio import NoSandbox, stdio
@@ -75,15 +76,21 @@ def transport_of(section: McpToolset, folder: Path, environment: Mapping[str, st
     policy = Policy(
         hosts=(target.host,), ports=frozenset({target.port}), inner=frozenset(section.inner_hosts)
     )
-    return lambda: _http(url, headers, policy)
+    most_bytes = section.message_bytes_max
+    return lambda: _http(url, headers, policy, most_bytes)
 
 
 @asynccontextmanager
-async def _http(url: str, headers: Mapping[str, str], policy: Policy) -> AsyncIterator[TransportStreams]:
+async def _http(
+    url: str, headers: Mapping[str, str], policy: Policy, bytes_max: int
+) -> AsyncIterator[TransportStreams]:
     timeout = httpx2.Timeout(CONNECT_S, read=None)
     async with (
         httpx2.AsyncClient(
-            headers=dict(headers), transport=pinned_transport(policy), timeout=timeout, trust_env=False
+            headers=dict(headers),
+            transport=Bounded(pinned_transport(policy), bytes_max),
+            timeout=timeout,
+            trust_env=False,
         ) as client,
         streamable_http_client(url, http_client=client) as streams,
     ):
