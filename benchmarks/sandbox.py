@@ -104,7 +104,7 @@ async def _timed(pool: SandboxPool) -> float:
 
 
 async def _call(pool: SandboxPool) -> None:
-    message = {"tool": "noop", "args": {"number": 1}, "context": {"idempotency_key": "k", "secrets": []}}
+    message = {"tool": "noop", "args": {"number": 1}, "context": {"idempotency_key": "k", "uses": []}}
     await pool.ask(Request(message=message, timeout_s=10.0, bytes_max=1_000, answer=nothing_granted))
 
 

@@ -171,7 +171,7 @@ async def pool(request: pytest.FixtureRequest, venv: Path) -> AsyncIterator[Sand
 
 
 async def call(pool: SandboxPool, tool: str, timeout_s: float = 30.0, **args: Any) -> Any:
-    message = {"tool": tool, "args": args, "context": {"idempotency_key": "k", "secrets": []}}
+    message = {"tool": tool, "args": args, "context": {"idempotency_key": "k", "uses": []}}
     return await pool.ask(Request(message=message, timeout_s=timeout_s, bytes_max=100_000, answer=answers))
 
 
