@@ -107,6 +107,38 @@ class JournalFamilySuite:
         assert await journal.resolve(completion_of("r.1.t1", clock, state="failed"))
         await journal.close()
 
+    async def test_a_call_that_waits_for_one_made_within_it_holds_nothing_up(
+        self, place: JournalPlace
+    ) -> None:
+        journal, clock = await _family(place), place.clock
+        asked = approval_of("r.1.t0-1@o", clock)
+        await journal.request_approval(asked, Z)
+        await _wait(journal, place, "r", "approval.required")
+        assert list(await journal.unresolved()) == []
+        assert not await journal.resolve(completion_of("r.1.t0", clock, state="failed"))
+        assert await _ready(journal, clock.now_us()) == []
+        await journal.decide_approval(vote_on(asked), Z)
+        assert await _ready(journal, clock.now_us()) == ["r"]
+        await journal.close()
+
+    async def test_of_a_call_made_within_another_a_person_says_what_became(self, place: JournalPlace) -> None:
+        journal, clock = await _family(place), place.clock
+        await journal.admit(admission_of("r.1.t0-1@o", clock))
+        await journal.admit(admission_of("r.1.t00", clock))  # another, whose id is longer
+        await journal.complete(completion_of("r.1.t0-1@o", clock, state="unknown"))
+        await _wait(journal, place, "r", "effect.unknown")
+        assert [call.action_id for call in await journal.unresolved()] == ["r.1.t00", "r.1.t0-1@o"]
+        assert not await journal.resolve(completion_of("r.1.t0", clock, state="failed"))
+        assert await journal.resolve(completion_of("r.1.t0-1@o", clock, state="failed"))
+        assert await _ready(journal, clock.now_us()) == []
+        assert await journal.resolve(completion_of("r.1.t00", clock, state="failed"))
+        assert await _ready(journal, clock.now_us()) == ["r"]
+        # what is open when the run ends is answered by what was made within it
+        await journal.cancel_run("r", ending_of("cancelled"), clock.now_us())
+        states = {call.action_id: call.state for call in await journal.calls("r")}
+        assert states["r.1.t0"] == "cancelled"
+        await journal.close()
+
     async def test_the_classes_of_a_run_are_those_of_its_labels(self, place: JournalPlace) -> None:
         journal, clock = await _family(place, "c"), place.clock
         for place_in_run, classes in (("c.1.t0", ["pii"]), ("c.1.t1", ["internal", "pii"]), ("c.2.t0", [])):

@@ -96,7 +96,7 @@ class MemoryApprovals(MemoryReads):
             return
         doubtful = ("unknown",) if stored.end.code in _LEFT_CODES else (None, "unknown")
         unknown = any(
-            call.admission.kind == "tool" and call.state in doubtful and not self._started_by(call)
+            call.admission.kind == "tool" and call.state in doubtful and not self._is_answered(call)
             for call in self._calls_of(run_id)
         )
         waits = [

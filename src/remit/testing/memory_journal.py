@@ -146,7 +146,7 @@ class MemoryJournal(MemoryRuns):
     def resolve(self, completion: Completion) -> Future[bool]:
         def operation() -> bool:
             call = self.store.calls.get(completion.action_id)
-            if call is None or call.state not in (None, "unknown") or self._started_by(call):
+            if call is None or call.state not in (None, "unknown") or self._is_answered(call):
                 return False
             run_id = call.admission.run_id
             if call.completion is not None:

@@ -102,7 +102,7 @@ class MemoryRuns(MemoryApprovals):
             cancelled = RunEnding(end=end, audit=records.record("run.ended", at_us, fields))
             self._end(below.run.id, cancelled, at_us)
         for call in self._calls_of(run_id):
-            if call.completion is None and self._started_by(call):
+            if call.completion is None and self._is_answered(call):
                 call.completion = Completion(
                     action_id=call.admission.action_id,
                     state="cancelled",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from remit.core import audit as records
-from remit.core import days
+from remit.core import days, ids
 from remit.core.actions import Principal
 from remit.core.approvals import Approval
 from remit.core.controls import AgentLoad, Control
@@ -127,7 +127,7 @@ class MemoryReads:
             if call.admission.kind == "tool"
             and call.state in (None, "unknown")
             and self.store.runs[call.admission.run_id].status != "running"
-            and not self._started_by(call)
+            and not self._is_answered(call)
         ]
         return found[:limit]
 
@@ -184,8 +184,13 @@ class MemoryReads:
     def _below(self, run_id: str) -> list[StoredRun]:
         return [one for one in self.store.runs.values() if one.run.caller_id == run_id]
 
-    def _started_by(self, call: StoredCall) -> bool:
-        return any(one.run.parent == call.admission.action_id for one in self.store.runs.values())
+    def _is_answered(self, call: StoredCall) -> bool:
+        """Whether a run that it has started, or a call that was made within it, says what became of it."""
+        call_id = call.admission.action_id
+        made = (*self.store.calls, *(one.action_id for one in self.store.approvals.values()))
+        return any(one.run.parent == call_id for one in self.store.runs.values()) or any(
+            ids.above(one) == call_id for one in made
+        )
 
     async def controls(self) -> Sequence[Control]:
         return [self.store.controls[scope] for scope in sorted(self.store.controls)]

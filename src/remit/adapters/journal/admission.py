@@ -15,7 +15,7 @@ from typing import TypeAlias
 import orjson
 
 from remit.adapters.journal import money, runs, waiting
-from remit.adapters.journal.sql import Sql
+from remit.adapters.journal.sql import ANSWERED, Sql
 from remit.adapters.journal.windows import Windows
 from remit.core.errors import RemitError
 from remit.core.messages import Usage
@@ -54,7 +54,7 @@ _RESOLVE = """
 UPDATE done SET state = ?, result = ?
 WHERE seq = (SELECT seq FROM call WHERE id = ?) AND state = 'unknown'
 """
-_STARTED = "SELECT 1 FROM run WHERE parent = ?"
+_ANSWERED = f"SELECT 1 FROM call WHERE id = ? AND {ANSWERED}"
 
 
 @dataclass(slots=True)
@@ -275,8 +275,8 @@ def complete_all(
 def resolve(connection: Sql, completion: Completion) -> bool:
     """Give a call that nobody knows the outcome of the one that a person has found; False where there is none such."""
     run_id = completion.action_id.partition(".")[0]
-    if connection.execute(_STARTED, (completion.action_id,)).fetchone() is not None:
-        return False  # a run answers it
+    if connection.execute(_ANSWERED, (completion.action_id,)).fetchone() is not None:
+        return False  # a run answers it, or the calls within it
     found = connection.execute(_RESOLVE, (completion.state, completion.result, completion.action_id)).rowcount
     if found:
         connection.execute(runs.APPEND, (completion.outcome,))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remit.adapters.journal.sql import Sql
+from remit.adapters.journal.sql import ANSWERED, Sql
 from remit.core import audit
 from remit.core.actions import Principal, TaskSource
 from remit.core.controls import AgentLoad, Control
@@ -28,13 +28,13 @@ SELECT call.id, call.kind, call.resource, call.digest, call.at, inflight.held,
 FROM call LEFT JOIN done USING (seq) LEFT JOIN inflight USING (seq)
 """
 # a run's id is what stands before the first point of a call's
-_UNRESOLVED = """
+_UNRESOLVED = f"""
 WHERE call.seq IN (
     SELECT seq FROM done WHERE state = 'unknown'
     UNION ALL SELECT seq FROM inflight
 ) AND call.kind = 'tool' AND NOT EXISTS (
     SELECT 1 FROM run WHERE status = 'running' AND call.id > run.id || '.' AND call.id < run.id || '/'
-) AND NOT EXISTS (SELECT 1 FROM run WHERE run.parent = call.id)
+) AND NOT {ANSWERED}
 """
 _TOTALS = """
 SELECT count(*) FILTER (WHERE call.kind = 'model' AND done.seq IS NOT NULL), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),

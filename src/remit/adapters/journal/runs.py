@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from remit.adapters.journal import money, waiting
-from remit.adapters.journal.sql import Rows, Sql
+from remit.adapters.journal.sql import ANSWERED, Rows, Sql
 from remit.core import audit
 from remit.core.actions import Principal
 from remit.core.errors import RemitError
@@ -42,9 +42,9 @@ WHERE id = ?2
 """
 NO_LONGER = "DELETE FROM inflight WHERE seq = ?"
 DONE = "INSERT INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_LEFT = """
+_LEFT = f"""
 SELECT inflight.seq, call.id, call.resource FROM call JOIN inflight USING (seq)
-WHERE call.id > ? AND call.id < ? AND EXISTS (SELECT 1 FROM run AS child WHERE child.parent = call.id)
+WHERE call.id > ? AND call.id < ? AND {ANSWERED}
 """
 _BELOW = """
 SELECT id, agent, trace_id FROM run

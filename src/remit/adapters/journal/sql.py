@@ -30,3 +30,15 @@ class Sql(Protocol):
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> object:
         """Run one statement for each row of values."""
         ...
+
+
+# the ids of the calls that a tool has made within its own begin with that one's and `-`
+ANSWERED = """(
+    EXISTS (SELECT 1 FROM run AS child WHERE child.parent = call.id)
+    OR EXISTS (SELECT 1 FROM call AS made WHERE made.id > call.id || '-' AND made.id < call.id || '.')
+    OR EXISTS (
+        SELECT 1 FROM approval AS asked WHERE asked.run_id = substr(call.id, 1, instr(call.id, '.') - 1)
+          AND asked.action_id > call.id || '-' AND asked.action_id < call.id || '.'
+    )
+)"""
+"""Of a call: what becomes of it follows from a run that it has started, or from calls that were made within it."""

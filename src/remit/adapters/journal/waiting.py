@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remit.adapters.journal.sql import Sql
+from remit.adapters.journal.sql import ANSWERED, Sql
 from remit.ports.runs import ReadyRun
 
 # what became of a call that is open, the next worker of a run that was lost or handed over is to find
-_READY = """
+_READY = f"""
 UPDATE run SET ready_at = CASE
     WHEN code = 'agent.paused' AND ready_at IS NULL AND NOT EXISTS (SELECT 1 FROM control) THEN ?4
     WHEN code NOT IN ('approval.required', 'effect.unknown', 'run.waits', 'run.handed_over', 'run.interrupted') THEN ready_at
@@ -16,7 +16,7 @@ UPDATE run SET ready_at = CASE
         SELECT 1 FROM call LEFT JOIN done USING (seq)
         WHERE call.id > ?2 AND call.id < ?3 AND call.kind = 'tool'
           AND (state = 'unknown' OR (done.seq IS NULL AND code NOT IN ('run.handed_over', 'run.interrupted')))
-          AND NOT EXISTS (SELECT 1 FROM run AS child WHERE child.parent = call.id)
+          AND NOT {ANSWERED}
     ) THEN NULL
     WHEN EXISTS (
         SELECT 1 FROM run AS child WHERE child.parent > ?2 AND child.parent < ?3
