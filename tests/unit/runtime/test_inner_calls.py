@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from remit.core.actions import Principal
-from remit.core.approvals import Vote
+from remit.core.approvals import Approval, Vote
 from remit.core.messages import ModelReply
 from remit.core.outcomes import Done, Refused, Suspended
 from remit.core.tools import Declared, ToolSpec
@@ -115,8 +117,10 @@ class World:
         direct = DirectCalls(services, gate, remit, tools.specs)
         return Runner(services, gate, Rules(remit, tools.specs)), direct
 
-    async def decide(self, *, approves: bool = True) -> None:
-        (asked,) = self.store.approvals.values()
+    async def decide(self, asked: Approval | None = None, *, approves: bool = True) -> None:
+        """Of what is asked, the only one by default."""
+        if asked is None:
+            (asked,) = self.store.approvals.values()
         vote = Vote(
             approval_id=asked.id,
             approves=approves,
@@ -385,3 +389,41 @@ async def test_a_caller_finds_what_waits_after_a_restart_and_repeats_nothing() -
     assert isinstance(await callers.call(WHO, "order", {}), Done)
     assert world.paid == [{"usd": 5}, {"usd": 50}]
     await callers.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    program=st.lists(st.integers(1, 20), min_size=1, max_size=8),
+    stops=st.lists(st.integers(0, 8), max_size=4),
+)
+async def test_whatever_interrupts_it_each_call_of_a_tool_is_done_once(
+    program: list[int], stops: list[int]
+) -> None:
+    """Amounts above 10 wait for a person; at each stop the process leaves before the call of that number."""
+    world = World()
+    left = list(stops)
+    current: Runner
+
+    async def script(inner: Any) -> Any:
+        paid = []
+        for number, usd in enumerate(program):
+            if left and number >= left[0]:
+                left.pop(0)
+                current.hand_over()
+                await asyncio.Event().wait()
+            paid.append((await inner("pay", {"usd": usd})).value["paid"])
+        return {"paid": paid}
+
+    world.script = script
+    current = world.runner(calls(("order", {})), says("done"))
+    result = await current.run("t", WHO)
+    while result.end.status == "suspended":
+        for asked in list(world.store.approvals.values()):
+            if asked.verdict == "pending":
+                await world.decide(asked)
+        (ready,) = await world.journal.ready_runs("a", result.run.remit_digest, world.clock.now_us())
+        current = world.runner(says("done"))
+        result = await current.resume(ready.run_id)
+    assert result.end.status == "succeeded", result.end
+    assert [one["usd"] for one in world.paid] == program
+    assert str(program).replace(" ", "") in str(world.model.requests[-1].messages[-1].parts)
