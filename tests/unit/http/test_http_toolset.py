@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -455,3 +456,14 @@ async def test_many_calls_at_once_have_answers_of_their_own(crm: Crm, opened: Op
         *(tools.call("get_customer_record", {"id": name}, context()) for name in names)
     )
     assert [one["body"]["id"] for one in found] == names
+
+
+def test_the_page_in_the_documentation_is_a_section_that_works(tmp_path: Path) -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "http.md").read_text()
+    given = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["agent"]
+    section = HttpToolset.model_validate(given["toolsets"]["crm"])
+    (tmp_path / "crm.openapi.json").write_bytes((EXAMPLE / "openapi.json").read_bytes())
+    specs = {spec.name: spec for spec in declare_http("crm", section, tmp_path).specs}
+    assert set(given["allowed_tools"]) <= set(specs)
+    assert specs["get_customer_record"].classes == ("pii",)
+    assert (specs["open_ticket"].idempotency, specs["open_ticket"].rate_group) == ("idempotent", "tickets")
