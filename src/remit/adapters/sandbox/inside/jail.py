@@ -49,6 +49,7 @@ class Cell:
     def __init__(self, rules: Rules, name: str, user: int | None) -> None:
         """`user`: who the process becomes, where it is root. Raises: OSError."""
         self.rules = rules
+        self._limits = limits.prepare(rules.limits)
         self._user = user
         self._work: WorkFolder | None = None
         if rules.namespaced:
@@ -78,7 +79,7 @@ class Cell:
         """Hold this process to it, and to the life of `parent`. Raises: OSError, ValueError; then it must end."""
         rules = self.rules
         os.umask(0o077)
-        limits.apply(rules.limits)
+        limits.apply(self._limits)
         if self._user is not None:
             os.setgroups([])
             os.setresgid(self._user, self._user, self._user)

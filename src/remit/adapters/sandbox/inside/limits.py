@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
+from typing import TypeAlias
 
 MB = 1024 * 1024
 
@@ -22,29 +23,39 @@ class Limits:
     processes: int = 64
 
 
-def apply(limits: Limits) -> None:
-    """Hold this process and its children to `limits`, and let it leave no core. Raises: OSError, ValueError."""
+Prepared: TypeAlias = tuple[tuple[int, tuple[int, int]], ...]
+"""Each kind of limit, with its soft and hard value."""
+
+
+def prepare(limits: Limits) -> Prepared:
+    """What `apply` sets, and no core left behind: at most this, and what is less here already stays."""
     wanted = {
-        resource.RLIMIT_AS: limits.memory_mb * MB,
-        resource.RLIMIT_FSIZE: limits.work_mb * MB,
-        resource.RLIMIT_NOFILE: limits.files,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_MEMLOCK: 0,
+        "AS": limits.memory_mb * MB,
+        "FSIZE": limits.work_mb * MB,
+        "NOFILE": limits.files,
+        "CORE": 0,
+        "MEMLOCK": 0,
+        "CPU": limits.cpu_s,
+        # these are Linux's own
+        "NPROC": limits.processes,
+        "MSGQUEUE": 0,
+        "SIGPENDING": 64,
     }
-    for kind, most in wanted.items():
-        _set(kind, most, most)
-    # one second between the signal that can be told from others and the end
-    _set(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1)
-    # these are Linux's own
-    for name, most in (("NPROC", limits.processes), ("MSGQUEUE", 0), ("SIGPENDING", 64)):
-        kind = getattr(resource, f"RLIMIT_{name}", -1)
-        if kind >= 0:
-            _set(kind, most, most)
+    prepared = []
+    for name, most in wanted.items():
+        kind = getattr(resource, f"RLIMIT_{name}", None)
+        if kind is not None:
+            # one second of CPU time between the signal that can be told from others and the end
+            prepared.append((kind, _least(kind, most, most + 1 if name == "CPU" else most)))
+    return tuple(prepared)
 
 
-def _set(kind: int, soft: int, hard: int) -> None:
-    """At most this; what is less already stays."""
+def _least(kind: int, soft: int, hard: int) -> tuple[int, int]:
     _, current = resource.getrlimit(kind)
-    if current != resource.RLIM_INFINITY:
-        soft, hard = min(soft, current), min(hard, current)
-    resource.setrlimit(kind, (soft, hard))
+    return (soft, hard) if current == resource.RLIM_INFINITY else (min(soft, current), min(hard, current))
+
+
+def apply(prepared: Prepared) -> None:
+    """Hold this process and its children to limits. Raises: OSError, ValueError."""
+    for kind, most in prepared:
+        resource.setrlimit(kind, most)

@@ -7,7 +7,6 @@ our side.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import socket
 import traceback
@@ -21,7 +20,8 @@ from remit.tools import Context, ToolError, ToolFailure
 from remit.tools.calls import call_tool
 from remit.tools.declarations import declare, declared_of
 
-CHUNK = 4096
+_AROUND = len(wire.encode({"answer": 0})) - 1
+"""What an answer has beside the result itself."""
 
 
 class _Exceeds(Exception):
@@ -35,15 +35,15 @@ def run(channel: socket.socket, sources: Sources) -> int:
         wire.send(channel, {"ready": True})
         request = wire.receive(channel)
         if "declare" in request:
-            answer: Any = {"answer": [declare(*one).to_json() for one in tools.values()]}
+            answer = wire.encode({"answer": [declare(*one).to_json() for one in tools.values()]})
         else:
             function, _ = tools[request["tool"]]
             context = BrokeredContext(channel, request["context"])
             value = call_tool(function, request["args"], context)
-            answer = {"answer": value}
-            if len(json.dumps(value, ensure_ascii=False).encode()) > request["bytes_max"]:
+            answer = wire.encode({"answer": value})
+            if len(answer) > request["bytes_max"] + _AROUND:
                 raise _Exceeds
-        wire.send(channel, answer)
+        channel.sendall(answer)
     except wire.Closed:
         return 0
     except BaseException as error:

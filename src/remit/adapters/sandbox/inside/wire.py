@@ -19,9 +19,12 @@ class Closed(Exception):
     """The other side has gone."""
 
 
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+
+
 def encode(message: Any) -> bytes:
     """The bytes of a message. Raises: ValueError, TypeError where it is no JSON."""
-    body = json.dumps(message, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    body = _encode(message).encode()
     return HEAD.pack(len(body)) + body
 
 
