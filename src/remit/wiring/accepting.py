@@ -16,6 +16,7 @@ from remit.governance import source
 from remit.governance.schema import GovernanceFile
 from remit.governance.source import ConfigErrors
 from remit.governance.toolsets import McpToolset
+from remit.runtime.clock import SystemClock
 from remit.wiring.remits import text_of
 from remit.wiring.toolsets import extra
 
@@ -45,7 +46,7 @@ async def offered(config: Path, toolset: str, environment: Mapping[str, str]) ->
     section = _section(config, toolset)
     with extra("mcp"):
         from remit.adapters.tools.mcp.toolset import described, transport_of  # noqa: PLC0415 - an extra
-    server, now = await described(transport_of(section, config.parent, environment))
+    server, now = await described(transport_of(section, config.parent, environment, SystemClock()))
     file = pins_file(toolset, section, config.parent)
     try:
         accepted, _ = read_pins(file, toolset)

@@ -156,7 +156,8 @@ async def open_toolset(named: NamedToolset, place: Place) -> OpenToolset:
         case McpToolset() as section:
             with extra("mcp"):
                 from remit.adapters.tools.mcp.toolset import open_mcp  # noqa: PLC0415
-            return await open_mcp(named.name, section, named.declared, place.folder, place.environment)
+            given = place.environment
+            return await open_mcp(named.name, section, named.declared, place.folder, given, place.clock)
         case PythonToolset() as section:
             from remit.adapters.tools.python.sources import settings_of  # noqa: PLC0415
             from remit.adapters.tools.python.toolset import open_python  # noqa: PLC0415

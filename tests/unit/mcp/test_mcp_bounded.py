@@ -1,4 +1,4 @@
-"""What comes over HTTP is bounded by the message: a long stream of short events is read, an endless event is not."""
+"""What comes over HTTP is bounded, and a stream that ends at once is not opened again at once for ever."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from remit.adapters.tools.mcp.bounded import Bounded
+from remit.adapters.tools.mcp.bounded import PERIOD_S, STREAMS_MAX, Bounded
+from remit.testing.fakes import FakeClock
 
 MOST = 50
 
@@ -36,7 +35,7 @@ class Answers(httpx2.AsyncBaseTransport):
 
 
 async def read(answers: Answers) -> bytes:
-    async with httpx2.AsyncClient(transport=Bounded(answers, MOST)) as client:
+    async with httpx2.AsyncClient(transport=Bounded(answers, MOST, FakeClock())) as client:
         return (await client.get("http://a.test/")).content
 
 
@@ -44,39 +43,34 @@ EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
 JSON = {"content-type": "application/json"}
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, MOST - 10), st.sampled_from(["\n\n", "\r\n\r\n", "\r\r"])), max_size=20
-    ),
-    st.lists(st.integers(1, 70), min_size=1, max_size=60),
-)
-async def test_a_stream_of_events_that_are_short_enough_is_read_however_it_comes(
-    events: list[tuple[int, str]], cuts: list[int]
-) -> None:
-    whole = b"".join(b"data:" + b"x" * size + end.encode() for size, end in events)
-    parts, rest = [], whole
-    for cut in cuts:
-        # of what comes at once the last event alone is held: the ends before it are seen
-        parts.append(rest[:cut])
-        rest = rest[cut:]
-    parts += [rest[at : at + 7] for at in range(0, len(rest), 7)]
-    assert await read(Answers(parts, EVENTS)) == whole
+async def test_an_answer_that_is_too_long_is_read_no_further() -> None:
+    assert await read(Answers([b"12345"] * 10, JSON)) == b"12345" * 10
+    answers = Answers([b"12345"] * 1_000, JSON)
+    with pytest.raises(httpx2.ReadError, match="longer than 50 bytes"):
+        await read(answers)
+    assert answers.stream.given == 11
+
+
+async def test_a_stream_may_last() -> None:
+    assert await read(Answers([b"data: 1\n\n"] * 100, EVENTS)) == b"data: 1\n\n" * 100
 
 
 @pytest.mark.parametrize("headers", [EVENTS, JSON])
-async def test_what_has_no_end_is_read_no_further(headers: dict[str, str]) -> None:
-    answers = Answers([b"data: x\n"] * 1_000, headers)
-    with pytest.raises(httpx2.ReadError, match="longer than 50 bytes"):
-        await read(answers)
-    assert answers.stream.given < 10
-
-
-async def test_what_is_no_stream_is_bounded_as_a_whole() -> None:
-    assert await read(Answers([b"{}\n\n"] * 12, JSON)) == b"{}\n\n" * 12
-    with pytest.raises(httpx2.ReadError):
-        await read(Answers([b"{}\n\n"] * 13, JSON))
-
-
-async def test_what_is_packed_is_not_unpacked() -> None:
+async def test_what_is_packed_is_not_unpacked(headers: dict[str, str]) -> None:
     with pytest.raises(httpx2.ReadError, match="packed"):
-        await read(Answers([b"x"], JSON | {"content-encoding": "gzip"}))
+        await read(Answers([b"x"], headers | {"content-encoding": "gzip"}))
+
+
+async def test_streams_are_opened_at_a_pace_and_calls_are_not_kept_waiting() -> None:
+    clock = FakeClock()
+    began_us = clock.now_us()
+    async with httpx2.AsyncClient(transport=Bounded(Answers([], EVENTS), MOST, clock)) as client:
+        for _ in range(STREAMS_MAX):
+            await client.get("http://a.test/")
+        assert clock.now_us() == began_us
+        for _ in range(100):
+            await client.post("http://a.test/")
+        assert clock.now_us() == began_us
+        for _ in range(STREAMS_MAX * 4):
+            await client.get("http://a.test/")
+    assert clock.now_us() - began_us == 4 * PERIOD_S * 1_000_000

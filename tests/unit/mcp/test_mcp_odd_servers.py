@@ -15,7 +15,9 @@ from remit.adapters.tools.mcp.specs import declare_mcp, pins_file
 from remit.adapters.tools.mcp.toolset import McpTools, Unheard, described, open_mcp, transport_of
 from remit.governance.toolsets import McpToolset
 from remit.ports.effects import EffectFailed
+from remit.runtime.clock import SystemClock
 
+CLOCK = SystemClock()
 SERVER = Path(__file__).parent / "odd_server.py"
 
 
@@ -28,10 +30,10 @@ async def tools(tmp_path: Path) -> AsyncIterator[McpTools]:
         "message_bytes_max": 1_000_000,
         "tools": {"plain": {}},
     }
-    _, now = await described(transport_of(McpToolset.model_validate(given), tmp_path, {}))
+    _, now = await described(transport_of(McpToolset.model_validate(given), tmp_path, {}, CLOCK))
     section = McpToolset.model_validate(given | {"tools": {name: {} for name in now}})
     pins_file("odd", section, tmp_path).write_bytes(written("odd", now))
-    tools = await open_mcp("odd", section, declare_mcp("odd", section, tmp_path), tmp_path, {})
+    tools = await open_mcp("odd", section, declare_mcp("odd", section, tmp_path), tmp_path, {}, CLOCK)
     yield tools
     await tools.close()
 

@@ -6,13 +6,14 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from mcp.server import MCPServer
+from starlette.responses import Response
 
 from remit.adapters.tools.mcp.pins import Pin, differences, shown, written
 from remit.adapters.tools.mcp.specs import declare_mcp, pins_file
@@ -21,7 +22,9 @@ from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
 from remit.governance.toolsets import McpToolset
 from remit.ports.effects import CallContext, EffectFailed
+from remit.runtime.clock import SystemClock
 
+CLOCK = SystemClock()
 SERVER = Path(__file__).parent / "server.py"
 TOOLS = {
     "add": {},
@@ -55,7 +58,7 @@ def context(timeout_s: float = 20.0) -> CallContext:
 
 
 async def accept(section: McpToolset, folder: Path, **environment: str) -> None:
-    server, now = await described(transport_of(section, folder, {"ODD": "", **environment}))
+    server, now = await described(transport_of(section, folder, {"ODD": "", **environment}, CLOCK))
     pins = {name: now[name] for name in section.tools}
     pins_file("shop", section, folder).write_bytes(written(server, pins))
 
@@ -69,7 +72,7 @@ async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
 
         async def make(section: McpToolset, **environment: str) -> McpTools:
             declared = declare_mcp("shop", section, tmp_path)
-            tools = await open_mcp("shop", section, declared, tmp_path, {"ODD": "", **environment})
+            tools = await open_mcp("shop", section, declared, tmp_path, {"ODD": "", **environment}, CLOCK)
             stack.push_async_callback(tools.close)
             return tools
 
@@ -193,11 +196,12 @@ async def test_what_is_no_message_is_passed_over_and_who_is_no_server_is_said(
         await opened(section, ODD="gone")
     with pytest.raises(RemitError, match="cannot be reached"):
         await described(
-            transport_of(section_of(command=["/nowhere/at-all"], env={}, readable=[]), tmp_path, {})
+            transport_of(section_of(command=["/nowhere/at-all"], env={}, readable=[]), tmp_path, {}, CLOCK)
         )
 
 
-async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: Path, opened: Opened) -> None:
+@asynccontextmanager
+async def served_over_http(*, is_old: bool = False) -> AsyncIterator[str]:
     server = MCPServer("shop")
 
     @server.tool()
@@ -211,35 +215,59 @@ async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: P
         return "word " * count
 
     app = server.streamable_http_app()
-    http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+
+    async def old(scope: Any, receive: Any, send: Any) -> None:
+        """A server of the older protocol, which answers with streams of events."""
+        if (b"mcp-method", b"server/discover") in scope.get("headers", ()):
+            await Response(status_code=404)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    asgi = old if is_old else app
+    http = uvicorn.Server(uvicorn.Config(asgi, host="127.0.0.1", port=0, log_level="error"))
     serving = asyncio.create_task(http.serve())
     async with asyncio.timeout(20):
         while not http.started:
             await asyncio.sleep(0.01)
-    url = f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}/mcp"
     try:
-        section = section_of(
-            command=None,
-            env={},
-            readable=[],
-            url=url,
-            inner_hosts=["127.0.0.1"],
-            tools={"add": {}, "words": {}},
-            message_bytes_max=20_000,
-        )
-        await accept(section, tmp_path)
-        tools = await opened(section)
-        assert (await tools.call("add", {"a": 2, "b": 3}, context()))["structured"] == {"result": 5}
-        with pytest.raises(Unheard):
-            await tools.call("words", {"count": 100_000}, context(5))
-        assert (await tools.call("add", {"a": 1, "b": 3}, context()))["structured"] == {"result": 4}
-        await tools.close()
-        closed = section_of(command=None, env={}, readable=[], url=url, tools={"add": {}})
-        with pytest.raises(RemitError, match="cannot be reached"):
-            await described(transport_of(closed, tmp_path, {}))
+        yield f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}/mcp"
     finally:
         http.should_exit = True
         await serving
+
+
+def over_http(url: str, **keys: Any) -> McpToolset:
+    given = {"command": None, "env": {}, "readable": [], "url": url, "inner_hosts": ["127.0.0.1"]}
+    return section_of(**given | {"tools": {"add": {}, "words": {}}} | keys)
+
+
+async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: Path, opened: Opened) -> None:
+    async with served_over_http() as url:
+        section = over_http(url)
+        await accept(section, tmp_path)
+        tools = await opened(section)
+        assert (await tools.call("add", {"a": 2, "b": 3}, context()))["structured"] == {"result": 5}
+        await tools.close()
+        with pytest.raises(RemitError, match="cannot be reached"):
+            await described(transport_of(over_http(url, inner_hosts=[]), tmp_path, {}, CLOCK))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+async def test_a_message_over_http_may_be_as_long_as_the_section_says_and_no_longer(
+    tmp_path: Path, opened: Opened, is_old: bool
+) -> None:
+    async with served_over_http(is_old=is_old) as url:
+        section = over_http(url, message_bytes_max=4_000_000)
+        await accept(section, tmp_path)
+        tools = await opened(section)
+        long = await tools.call(
+            "words", {"count": 300_000}, context()
+        )  # more than the library takes by itself
+        assert len(long["structured"]["result"]) == 1_500_000
+        tools = await opened(over_http(url, message_bytes_max=20_000))
+        with pytest.raises(Unheard):
+            await tools.call("words", {"count": 100_000}, context(5))
+        assert (await tools.call("add", {"a": 1, "b": 3}, context()))["structured"] == {"result": 4}
 
 
 def test_what_was_accepted_cannot_be_changed_by_hand(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from remit.core.errors import RemitError
 from remit.core.tools import Declared, ToolSpec
 from remit.governance.toolsets import McpToolset
 from remit.ports.effects import CallContext, EffectFailed
+from remit.ports.services import Clock
 
 CONNECT_S = 30.0
 TOOLS_MAX = 2_000
@@ -45,7 +46,9 @@ class Unheard(Exception):
     """The server was asked, and what became of it is not known."""
 
 
-def transport_of(section: McpToolset, folder: Path, environment: Mapping[str, str]) -> Callable[[], Streams]:
+def transport_of(
+    section: McpToolset, folder: Path, environment: Mapping[str, str], clock: Clock
+) -> Callable[[], Streams]:
     """How the server is reached, once for each connection. Raises: RemitError `toolset.unavailable`, `config.invalid`."""
     check(section)
     if section.command is not None:
@@ -76,23 +79,20 @@ def transport_of(section: McpToolset, folder: Path, environment: Mapping[str, st
     policy = Policy(
         hosts=(target.host,), ports=frozenset({target.port}), inner=frozenset(section.inner_hosts)
     )
-    most_bytes = section.message_bytes_max
-    return lambda: _http(url, headers, policy, most_bytes)
+    bytes_max = section.message_bytes_max
+    return lambda: _http(url, headers, bytes_max, Bounded(pinned_transport(policy), bytes_max, clock))
 
 
 @asynccontextmanager
 async def _http(
-    url: str, headers: Mapping[str, str], policy: Policy, bytes_max: int
+    url: str, headers: Mapping[str, str], bytes_max: int, transport: Bounded
 ) -> AsyncIterator[TransportStreams]:
     timeout = httpx2.Timeout(CONNECT_S, read=None)
     async with (
         httpx2.AsyncClient(
-            headers=dict(headers),
-            transport=Bounded(pinned_transport(policy), bytes_max),
-            timeout=timeout,
-            trust_env=False,
+            headers=dict(headers), transport=transport, timeout=timeout, trust_env=False
         ) as client,
-        streamable_http_client(url, http_client=client) as streams,
+        streamable_http_client(url, http_client=client, max_sse_event_size=bytes_max) as streams,
     ):
         yield streams
 
@@ -108,7 +108,12 @@ async def described(connect: Callable[[], Streams]) -> tuple[str, Mapping[str, P
 
 
 async def open_mcp(
-    name: str, section: McpToolset, declared: Declared, folder: Path, environment: Mapping[str, str]
+    name: str,
+    section: McpToolset,
+    declared: Declared,
+    folder: Path,
+    environment: Mapping[str, str],
+    clock: Clock,
 ) -> McpTools:
     """The tools of `section`, once its server was connected to. Raises: RemitError `toolset.unavailable`."""
     pins, digest = read_pins(pins_file(name, section, folder), name)
@@ -118,7 +123,7 @@ async def open_mcp(
         )
     remote = {given.name or theirs: theirs for theirs, given in section.tools.items()}
     tools = McpTools(
-        name, declared.specs, remote, pins, _Connection(transport_of(section, folder, environment))
+        name, declared.specs, remote, pins, _Connection(transport_of(section, folder, environment, clock))
     )
     await tools.connect()
     return tools
