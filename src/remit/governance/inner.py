@@ -36,7 +36,7 @@ class InnerCalls:
         self._made += 1
         if self._made > CALLS_MAX:
             reason = f"{self._outer.resource} has made {CALLS_MAX} calls within one, and may make no more"
-            return Refused(decision=denials.of_code("rate.exceeded", reason))
+            return Refused(decision=denials.of_code("rate.limited", reason))
         place = self._outer.place.inner(self._made, self._outer.resource)
         outcome = await self._perform(actions.tool_call(place, tool, "", args))
         match outcome:

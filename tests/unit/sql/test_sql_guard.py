@@ -10,7 +10,8 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from remit.adapters.tools.sql.guard import Guard
+from remit.adapters.tools.sql.guard import Guard, check_parser
+from remit.core.errors import RemitError
 from remit.ports.effects import EffectFailed
 
 DENIED = frozenset({"pii", "financial"})
@@ -171,3 +172,17 @@ def test_denied_columns_may_read_null_instead() -> None:
 )
 def test_the_classes_are_of_all_that_may_have_been_read(sql: str, classes: tuple[str, ...]) -> None:
     assert GUARD.check(sql, frozenset()).classes == classes
+
+
+def test_a_parser_that_a_statement_could_crash_is_not_used() -> None:
+    check_parser()
+    with pytest.raises(RemitError, match="compiled"):
+        check_parser("/packages/sqlglot/parser.cpython-311-x86_64-linux-gnu.so")
+
+
+@pytest.mark.parametrize("piece", ["(", "NOT ", "(SELECT ", "CASE WHEN ", "abs(", "- ", "SELECT * FROM ("])
+def test_what_is_nested_deep_is_refused_and_ends_nothing(piece: str) -> None:
+    text = ("SELECT " + piece * 20_000)[:20_000]
+    with pytest.raises(EffectFailed) as raised:
+        GUARD.check(text, frozenset())
+    assert raised.value.code == "args.invalid"

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import sqlglot
+import sqlglot.parser
 from sqlglot import errors, exp
 
 from remit.adapters.tools.sql.tables import FREE_CHARS_MAX
+from remit.core.errors import RemitError
 from remit.core.labels import DATA_CLASSES, DataClass
 from remit.ports.effects import EffectFailed
 
@@ -102,6 +103,13 @@ class Guard:
             told = str(error).splitlines()[0][:200] if clear else "it is nested too deeply"
             raise EffectFailed("args.invalid", f"the SQL cannot be read: {_plain(told)}") from None
         return Guarded(sql=text, classes=rewriting.classes)
+
+
+def check_parser(file: str = sqlglot.parser.__file__) -> None:
+    """Raises: RemitError `toolset.unavailable` where sqlglot is compiled: there, what is nested deep ends the process."""
+    if not file.endswith(".py"):
+        message = "sqlglot is compiled here, and a nested statement of a model would end the process"
+        raise RemitError("toolset.unavailable", message, remedy="uninstall sqlglotc")
 
 
 def _parse(sql: str, dialect: str) -> exp.Expr:

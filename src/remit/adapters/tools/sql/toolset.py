@@ -10,7 +10,7 @@ from pathlib import Path
 from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.sql import sqlite
 from remit.adapters.tools.sql.authorizer import Authorizer
-from remit.adapters.tools.sql.guard import Guard
+from remit.adapters.tools.sql.guard import Guard, check_parser
 from remit.adapters.tools.sql.postgres import Postgres
 from remit.adapters.tools.sql.specs import parts_of, tables_of, writes
 from remit.adapters.tools.threads import RESERVE, ThreadedTools, Work
@@ -34,6 +34,8 @@ def open_sql(
 
     Raises: RemitError `toolset.unavailable`.
     """
+    if section.free:
+        check_parser()
     guard = Guard(
         tables=section.tables,
         dialect="sqlite" if section.url_env is None else "postgres",
