@@ -122,11 +122,11 @@ class Performer:
         tools = self.effects.tools
         if not tool.uses:
             return await tools.call(tool.name, action.args_value(), context)
-        inner = InnerCalls(action, lambda call: self.gate(call, governed))
+        inner = InnerCalls(action, governed.rules, lambda call: self.gate(call, governed))
         try:
             return await tools.call(tool.name, action.args_value(), context._replace(inner=inner.make))
         except EffectFailed as error:
-            raise inner.after(error, governed.rules.tools) from error
+            raise inner.after(error) from error
 
     async def reread(self, governed: GovernedRun, recorded: Recorded) -> Outcome:
         """What was read when the run began, the same to the byte, or nothing."""

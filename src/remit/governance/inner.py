@@ -6,27 +6,28 @@ finds its record: what was done is not done again, and what has come out otherwi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from remit.core import actions
 from remit.core.actions import Action, ToolCall
 from remit.core.canonical import Json
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
-from remit.core.tools import ToolSpec
 from remit.governance import denials
+from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed, EffectPending
 
 CALLS_MAX = 100
 """So many calls may be made within one."""
-_WAIT_FOR = frozenset({"agent.paused", "journal.unavailable", "journal.unconfirmed"})
-"""Refusals that say nothing of the call: the tool's own call waits with the run."""
 
 
 class InnerCalls:
     """Makes the calls of one call."""
 
-    def __init__(self, outer: ToolCall, perform: Callable[[Action], Awaitable[Outcome]]) -> None:
+    def __init__(
+        self, outer: ToolCall, rules: Rules, perform: Callable[[Action], Awaitable[Outcome]]
+    ) -> None:
         self._outer = outer
+        self._rules = rules
         self._perform = perform
         self._made = 0
         self._happened: list[str] = []
@@ -38,25 +39,23 @@ class InnerCalls:
             reason = f"{self._outer.resource} has made {CALLS_MAX} calls within one, and may make no more"
             return Refused(decision=denials.of_code("rate.limited", reason))
         place = self._outer.place.inner(self._made, self._outer.resource)
-        outcome = await self._perform(actions.tool_call(place, tool, "", args))
+        name = self._rules.name_of(tool)  # which the tool may have made up
+        outcome = await self._perform(actions.tool_call(place, name, "", args))
         match outcome:
-            case Refused(decision=decision) if decision.code in _WAIT_FOR:
-                raise EffectPending(decision.reason, Suspended(decision=decision))
             case Suspended() | Unknown():
-                raise EffectPending(f"a call of {tool} is not over", outcome)
+                raise EffectPending(f"a call of {name} is not over", outcome)
             case Failed(code="worker.fenced", replayed=False):
                 raise EffectPending(outcome.message, outcome)
             case Failed(happened=happened):
                 if happened:
-                    self._happened.append(tool)
-                return outcome
+                    self._happened.append(name)
             case Done():
-                self._happened.append(tool)
+                self._happened.append(name)
         return outcome
 
-    def after(self, error: EffectFailed, tools: Mapping[str, ToolSpec]) -> EffectFailed:
+    def after(self, error: EffectFailed) -> EffectFailed:
         """`error`, by which the call that made them failed, with what was changed before."""
-        changed = [name for name in self._happened if tools[name].effect == "write"]
+        changed = [name for name in self._happened if self._rules.tools[name].effect == "write"]
         if not changed:
             return error
         message = f"{error.message} (done before, and not undone: {', '.join(changed)})"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from remit.core.actions import Principal
 from remit.core.approvals import Approval, Vote
 from remit.core.messages import ModelReply
-from remit.core.outcomes import Done, Refused, Suspended
+from remit.core.outcomes import Done, Failed, Refused, Suspended
 from remit.core.tools import Declared, ToolSpec
 from remit.governance.compiler import Surroundings, parse
 from remit.governance.gate import Effects, Gate, GateServices
@@ -79,6 +79,8 @@ class World:
         self.pays: Any = None
         self.script: Any = None
         self.order = order
+        self.look = LOOK
+        self.looks: Any = None
         self.model = ScriptedModel([])
 
     @property
@@ -94,7 +96,7 @@ class World:
         tools = FunctionTools(
             [
                 (self.order, self._order),
-                (LOOK, self._look),
+                (self.look, self._look),
                 (PAY, self._pay),
                 (PEOPLE, self._people),
                 (OTHER, self._look),
@@ -103,7 +105,7 @@ class World:
         remit = parse(
             FILE,
             "a.yaml",
-            (LOOK, PAY, PEOPLE, OTHER, NOTE),
+            (self.look, PAY, PEOPLE, OTHER, NOTE),
             around=Surroundings(declare=lambda _name, _section: declared),
         )
         services = GateServices(
@@ -142,6 +144,8 @@ class World:
 
     async def _look(self, _args: Any, context: CallContext) -> Any:
         assert context.inner is None
+        if self.looks is not None:
+            await self.looks()
         return {"seen": True}
 
     async def _pay(self, args: Any, _context: CallContext) -> Any:
@@ -333,6 +337,53 @@ async def test_a_tool_that_goes_another_way_the_second_time_is_refused() -> None
     assert done.end.status == "succeeded"
     assert world.paid == [{"usd": 5}, {"usd": 50}]
     assert '["Refused","Done"]' in str(world.model.requests[-1].messages[-1].parts)
+
+
+async def test_what_is_paused_meanwhile_is_refused_and_the_run_goes_on_once_it_is_not() -> None:
+    world = World()
+
+    async def script(inner: Any) -> Any:
+        await inner("pay", {"usd": 5})
+        await world.journal.set_control("all", True, "drill", world.clock.now_us(), b"{}")
+        return {"became": (await inner("pay", {"usd": 6})).decision.code}
+
+    world.script = script
+    stops = await world.runner(calls(("order", {}))).run("t", WHO)
+    assert (stops.end.status, stops.end.code) == ("suspended", "agent.paused")
+    await world.journal.set_control("all", False, "", world.clock.now_us(), b"{}")
+    done = await world.runner(says("done")).resume(stops.run.id)
+    assert done.end.status == "succeeded"
+    assert world.paid == [{"usd": 5}]
+    assert "agent.paused" in str(world.model.requests[-1].messages[-1].parts)
+
+
+async def test_a_call_that_takes_too_long_is_ended_alone() -> None:
+    world = World()
+    world.look = replace(LOOK, timeout_s=0.05)
+    world.looks = asyncio.Event().wait
+    made = await outcomes_of(world, ("look", {}), ("pay", {"usd": 1}))
+    assert isinstance(made[0], Failed)
+    assert (made[0].code, world.paid) == ("tool.timeout", [{"usd": 1}])
+
+
+async def test_a_tool_that_takes_too_long_ends_with_the_call_that_it_made() -> None:
+    world = World(replace(ORDER, timeout_s=0.05))
+    world.looks = asyncio.Event().wait
+
+    async def script(inner: Any) -> Any:
+        await inner("look", {})
+
+    world.script = script
+    result = await world.runner(calls(("order", {})), says("done")).run("t", WHO)
+    assert await world.states(result.run.id) == {"1.t0": "unknown", "1.t0-1@order": "failed"}
+
+
+async def test_names_that_a_tool_made_up_are_not_kept() -> None:
+    world = World()
+    await outcomes_of(world, ("the number is 4711", {}))
+    kept = str(world.store.audit) + str(await world.journal.calls((await world.journal.runs())[0].run.id))
+    assert "4711" not in kept
+    assert "unknown-" in kept
 
 
 @pytest.mark.parametrize(
