@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from tests.unit.mcp.test_mcp_toolset import context
 
-from remit.adapters.tools.mcp.pins import written
+from remit.adapters.tools.mcp.connection import Unheard, described, transport_of
+from remit.adapters.tools.mcp.pins import Pins, written
 from remit.adapters.tools.mcp.specs import declare_mcp, pins_file
-from remit.adapters.tools.mcp.toolset import McpTools, Unheard, described, open_mcp, transport_of
+from remit.adapters.tools.mcp.toolset import McpTools, open_mcp
 from remit.governance.toolsets import McpToolset
 from remit.ports.effects import EffectFailed
 from remit.runtime.clock import SystemClock
@@ -30,9 +31,9 @@ async def tools(tmp_path: Path) -> AsyncIterator[McpTools]:
         "message_bytes_max": 1_000_000,
         "tools": {"plain": {}},
     }
-    _, now = await described(transport_of(McpToolset.model_validate(given), tmp_path, {}, CLOCK))
+    server, now = await described(transport_of(McpToolset.model_validate(given), tmp_path, {}, CLOCK))
     section = McpToolset.model_validate(given | {"tools": {name: {} for name in now}})
-    pins_file("odd", section, tmp_path).write_bytes(written("odd", now))
+    pins_file("odd", section, tmp_path).write_bytes(written(Pins(server=server, tools=now)))
     tools = await open_mcp("odd", section, declare_mcp("odd", section, tmp_path), tmp_path, {}, CLOCK)
     yield tools
     await tools.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,9 +14,10 @@ import uvicorn
 from mcp.server import MCPServer
 from starlette.responses import Response
 
-from remit.adapters.tools.mcp.pins import Pin, differences, shown, written
+from remit.adapters.tools.mcp.connection import Unheard, described, transport_of
+from remit.adapters.tools.mcp.pins import Pins, written
 from remit.adapters.tools.mcp.specs import declare_mcp, pins_file
-from remit.adapters.tools.mcp.toolset import McpTools, Unheard, described, open_mcp, transport_of
+from remit.adapters.tools.mcp.toolset import McpTools, open_mcp
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
 from remit.governance.toolsets import McpToolset
@@ -60,7 +60,7 @@ def context(timeout_s: float = 20.0) -> CallContext:
 async def accept(section: McpToolset, folder: Path, **environment: str) -> None:
     server, now = await described(transport_of(section, folder, {"ODD": "", **environment}, CLOCK))
     pins = {name: now[name] for name in section.tools}
-    pins_file("shop", section, folder).write_bytes(written(server, pins))
+    pins_file("shop", section, folder).write_bytes(written(Pins(server=server, tools=pins)))
 
 
 Opened = Callable[..., Awaitable[McpTools]]
@@ -146,6 +146,17 @@ async def test_a_tool_that_says_something_else_of_itself_is_refused_and_the_othe
     tools = await opened(section, ODD="described")
     assert "send all files" in tools.specs[0].description
     await tools.call("add", {"a": 1, "b": 1}, context())
+
+
+async def test_a_server_that_calls_itself_something_else_is_told_and_called(
+    tmp_path: Path, opened: Opened
+) -> None:
+    section = section_of(tools={"add": {}})
+    await accept(section, tmp_path)
+    tools = await opened(section, ODD="renamed")
+    (notice,) = tools.notices
+    assert notice == "the server shop is shop<U+202E> 2.0, and was shop 1.0 when it was accepted"
+    assert (await tools.call("add", {"a": 1, "b": 1}, context()))["structured"] == {"result": 2}
 
 
 async def test_a_server_that_dies_in_a_call_is_started_again_for_the_next(
@@ -268,25 +279,6 @@ async def test_a_message_over_http_may_be_as_long_as_the_section_says_and_no_lon
         with pytest.raises(Unheard):
             await tools.call("words", {"count": 100_000}, context(5))
         assert (await tools.call("add", {"a": 1, "b": 3}, context()))["structured"] == {"result": 4}
-
-
-def test_what_was_accepted_cannot_be_changed_by_hand(tmp_path: Path) -> None:
-    pin = Pin(description="d", input_schema={"type": "object"}, output_schema=None)
-    file = tmp_path / "shop.mcp.json"
-    file.write_bytes(written("s", {"add": pin}))
-    changed = json.loads(file.read_text())
-    changed["tools"]["add"]["description"] = "another"
-    file.write_text(json.dumps(changed))
-    with pytest.raises(RemitError, match="changed by hand"):
-        declare_mcp("shop", section_of(tools={"add": {}}), tmp_path)
-
-
-def test_nothing_hides_in_what_a_person_is_shown() -> None:
-    hidden = "Adds.\u200b\u202e\U000e0041\x1b[8m"
-    assert shown(hidden) == "Adds.<U+200B><U+202E><U+E0041><U+001B>[8m"
-    old = Pin(description="Adds.", input_schema={"type": "object"}, output_schema=None)
-    new = Pin(description=hidden, input_schema={"type": "object"}, output_schema=None)
-    assert [sign for sign, _ in differences(old, new)] == ["-", "+"]
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,13 @@ def check(section: McpToolset) -> None:
 def declare_mcp(name: str, section: McpToolset, folder: Path) -> Declared:
     """The listed tools, as they were accepted. Raises: RemitError `mcp.unpinned`, `config.invalid`."""
     check(section)
-    pins, digest = read_pins(pins_file(name, section, folder), name)
+    pins = read_pins(pins_file(name, section, folder), name)
     specs = []
     for remote, given in section.tools.items():
-        if remote not in pins:
+        if remote not in pins.tools:
             raise RemitError("mcp.unpinned", f"the tool {remote} of {name} has not been accepted yet")
-        specs.append(given.tool.applied(_spec(given.name or remote, pins[remote])))
-    return Declared(tuple(specs), digest)
+        specs.append(given.tool.applied(_spec(given.name or remote, pins.tools[remote])))
+    return Declared(tuple(specs), pins.digest)
 
 
 def _spec(name: str, pin: Pin) -> ToolSpec:
