@@ -11,6 +11,7 @@ from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.sql import sqlite
 from remit.adapters.tools.sql.authorizer import Authorizer
 from remit.adapters.tools.sql.guard import Guard, check_parser
+from remit.adapters.tools.sql.labels import unlabelled
 from remit.adapters.tools.sql.postgres import Postgres
 from remit.adapters.tools.sql.specs import parts_of, tables_of, writes
 from remit.adapters.tools.threads import RESERVE, ThreadedTools, Work
@@ -36,13 +37,16 @@ def open_sql(
     """
     if section.free:
         check_parser()
+    notices = _looked_at(section, specs)
     guard = Guard(
         tables=section.tables,
         dialect="sqlite" if section.url_env is None else "postgres",
         masks=section.denied_columns == "mask",
     )
     if section.url_env is None:
-        return _on_sqlite(section, specs, folder / str(section.file), guard, clock)
+        toolset = _on_sqlite(section, specs, folder / str(section.file), guard, clock)
+        toolset.notices = notices
+        return toolset
     url = environment.get(section.url_env, "")
     if not url:
         raise RemitError(
@@ -51,7 +55,31 @@ def open_sql(
     database = Postgres(url, timeout_s=max(spec.timeout_s or 10.0 for spec in specs) * RESERVE)
     any_writes = any(writes(query) for query in section.queries.values())
     database.check(section.tables, may_write=any_writes and not section.free)
-    return _PostgresTools(section, specs, database, guard, clock)
+    toolset = _PostgresTools(section, specs, database, guard, clock)
+    toolset.notices = notices
+    return toolset
+
+
+def _looked_at(section: SqlToolset, specs: tuple[ToolSpec, ...]) -> tuple[str, ...]:
+    """What is to be told of the queries. Raises: RemitError `toolset.unavailable` where one hides a class of data."""
+    notices = []
+    for spec in specs:
+        query = section.queries.get(spec.name)
+        if query is None:
+            continue
+        try:
+            found = unlabelled(query, section, spec)
+        except ValueError:
+            notices.append(
+                f"the query {spec.name} cannot be read here: what it returns is of the classes that it says"
+            )
+            continue
+        if found is not None:
+            name, data_class = found
+            message = f"{spec.name} returns {name}, which is made of {data_class} data, and does not say so"
+            remedy = f"add tool: {{classes: [{data_class}]}}, or field_classes: {{{name}: ...}}, to the query"
+            raise RemitError("toolset.unavailable", message, remedy=remedy)
+    return tuple(notices)
 
 
 class _PostgresTools(ThreadedTools):
