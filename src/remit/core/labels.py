@@ -11,6 +11,8 @@ DataClass: TypeAlias = Literal["public", "internal", "pii", "financial"]
 DATA_CLASSES: tuple[DataClass, ...] = ("public", "internal", "pii", "financial")
 
 ResultTrust: TypeAlias = Literal["untrusted", "directory", "trusted"]
+RESULT_TRUSTS: tuple[ResultTrust, ...] = ("untrusted", "directory", "trusted")
+"""From the least."""
 
 
 class ResultLabel(NamedTuple):

@@ -13,7 +13,6 @@ import orjson
 
 from remit.core import memory
 from remit.core.actions import Action, MemoryRead, MemoryWrite, ModelCall, ToolCall
-from remit.core.canonical import Json
 from remit.core.decisions import Decision
 from remit.core.errors import RemitError
 from remit.core.memory import Scope, Seen
@@ -105,8 +104,7 @@ class Performer:
                 caller=caller,
                 on_progress=lambda text: self.telemetry.emit(ToolProgress(run, action, text)),
             )
-            value = await self._call(tool, action, context, governed)
-            return results.tool_done(action, value, tool, decision.constraints)
+            return await self._call(tool, action, context, governed)
         try:
             if isinstance(action, MemoryRead):
                 return results.session_done(await self._read(run, governed.rules, self.clock.now_us()))
@@ -118,15 +116,17 @@ class Performer:
 
     async def _call(
         self, tool: ToolSpec, action: ToolCall, context: CallContext, governed: GovernedRun
-    ) -> Json:
-        tools = self.effects.tools
+    ) -> Attempted:
+        tools, args = self.effects.tools, action.args_value()
         if not tool.uses:
-            return await tools.call(tool.name, action.args_value(), context)
+            value = await tools.call(tool.name, args, context)
+            return results.tool_done(action, value, tool, context.constraints)
         inner = InnerCalls(action, governed.rules, lambda call: self.gate(call, governed))
         try:
-            return await tools.call(tool.name, action.args_value(), context._replace(inner=inner.make))
+            value = await tools.call(tool.name, args, context._replace(inner=inner.make))
         except EffectFailed as error:
             raise inner.after(error) from error
+        return results.tool_done(action, value, inner.labelled(tool), context.constraints)
 
     async def reread(self, governed: GovernedRun, recorded: Recorded) -> Outcome:
         """What was read when the run began, the same to the byte, or nothing."""

@@ -1,17 +1,21 @@
 """The calls that a tool makes within a call of its own: each is an action of the run, and passes the gate.
 
 They are numbered in their order. A run that goes on does the tool's call again from its beginning, and each of its calls
-finds its record: what was done is not done again, and what has come out otherwise is refused.
+finds its record: what was done is not done again, and what has come out otherwise is refused. The result of the tool counts as
+data of every class that its calls have returned, and is trusted no more than they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from remit.core import actions
 from remit.core.actions import Action, ToolCall
 from remit.core.canonical import Json
+from remit.core.labels import DATA_CLASSES, RESULT_TRUSTS, ResultLabel
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
+from remit.core.tools import ToolSpec
 from remit.governance import denials
 from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed, EffectPending
@@ -31,6 +35,7 @@ class InnerCalls:
         self._perform = perform
         self._made = 0
         self._happened: list[str] = []
+        self._labels: list[ResultLabel] = []
 
     async def make(self, tool: str, args: Json) -> Done | Refused | Failed:
         """What becomes of the next call. Raises: EffectPending where the call that makes it has to wait as well."""
@@ -49,9 +54,21 @@ class InnerCalls:
             case Failed(happened=happened):
                 if happened:
                     self._happened.append(name)
-            case Done():
+            case Done(label=label):
                 self._happened.append(name)
+                if label is not None:
+                    self._labels.append(label)
         return outcome
+
+    def labelled(self, tool: ToolSpec) -> ToolSpec:
+        """`tool`, as that of a result which may hold whatever its calls have returned."""
+        classes = {*tool.classes, *(name for label in self._labels for name in label.classes)}
+        trusts = {tool.result_trust, *(label.trust for label in self._labels)}
+        return replace(
+            tool,
+            classes=tuple(name for name in DATA_CLASSES if name in classes),
+            result_trust=next(trust for trust in RESULT_TRUSTS if trust in trusts),
+        )
 
     def after(self, error: EffectFailed) -> EffectFailed:
         """`error`, by which the call that made them failed, with what was changed before."""

@@ -45,7 +45,7 @@ FILE = """agent:
   max_retries: 0
   rate_limits: {max_looks_per_hour: 3}
   approvals: [{tool: pay, when: {usd: {gt: 10}}}]
-  data_access: {allow_pii: false}
+  data_access: {allow_pii: false, allow_financial: true, allow_internal_docs: true}
   cost_controls: {max_daily_spend_usd: 1, max_cost_per_run_usd: 1}
   toolsets:
     mine: {kind: python, source: tools.py, uses: [look, pay, people]}
@@ -376,6 +376,23 @@ async def test_a_tool_that_takes_too_long_ends_with_the_call_that_it_made() -> N
     world.script = script
     result = await world.runner(calls(("order", {})), says("done")).run("t", WHO)
     assert await world.states(result.run.id) == {"1.t0": "unknown", "1.t0-1@order": "failed"}
+
+
+async def test_a_result_counts_as_all_that_it_may_be_made_of() -> None:
+    world = World(replace(ORDER, result_trust="trusted", classes=("internal",)))
+    world.look = replace(LOOK, classes=("financial",), result_trust="directory")
+    await outcomes_of(world, ("look", {}))
+    (ended,) = [
+        one
+        for one in world.telemetry.events
+        if isinstance(one, EffectEnded) and one.action.resource == "order"
+    ]
+    assert isinstance(ended.outcome, Done)
+    assert ended.outcome.label is not None
+    assert (ended.outcome.label.classes, ended.outcome.label.trust) == (
+        ("internal", "financial"),
+        "directory",
+    )
 
 
 async def test_names_that_a_tool_made_up_are_not_kept() -> None:
