@@ -6,9 +6,10 @@ A process is used once. What it says is checked: its length while it comes, its 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 import tempfile
-from asyncio import StreamReader, StreamWriter
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -16,16 +17,9 @@ from dataclasses import dataclass
 from typing import IO, Any, TypeAlias
 
 from remit.adapters.sandbox import faults
+from remit.adapters.sandbox.channel import Channel, TooLong
 from remit.adapters.sandbox.settings import SandboxSettings
-from remit.adapters.sandbox.zygote import (
-    FRAME_BYTES_MAX,
-    Ended,
-    TooLong,
-    Zygote,
-    frame,
-    read_frame,
-    start_best,
-)
+from remit.adapters.sandbox.zygote import FRAME_BYTES_MAX, Ended, Zygote, start_best
 from remit.core.errors import RemitError
 from remit.core.tools import Isolation
 from remit.ports.effects import EffectFailed
@@ -67,6 +61,8 @@ class SandboxPool:
         self._room = asyncio.Semaphore(settings.processes_max)
         self._places = settings.processes_max + settings.warm
         self._free = asyncio.Semaphore(self._places)
+        self._cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        self._outputs: list[IO[bytes]] = []
         self._closed = False
         self._filling: asyncio.Future[None] = asyncio.Future()
         self._filling.set_result(None)
@@ -116,6 +112,8 @@ class SandboxPool:
         async with self._starting:
             if self._zygote is not None:
                 await self._zygote.close()
+        for output in self._outputs:
+            output.close()
 
     async def _up(self) -> Zygote:
         async with self._starting:
@@ -149,24 +147,28 @@ class SandboxPool:
         with suppress(OSError):  # who takes the next process learns of it
             while len(self._warm) < self._settings.warm and not self._free.locked():
                 self._warm.append(await self._spawn(zygote))
+                await self._unready_below(self._cores)
+
+    async def _unready_below(self, most: int) -> None:
+        """Wait until fewer are being made ready: more than there are cores are all ready late."""
+        while len(unready := {one.ready for one in self._processes.values() if not one.ready.done()}) >= most:
+            await asyncio.wait(unready, return_when=asyncio.FIRST_COMPLETED)
 
     async def _spawn(self, zygote: Zygote) -> _Process:
         """A new process, that will say when it is ready. Raises: OSError."""
         await self._free.acquire()  # a process that is ending has its place still
         self._number = number = (self._number + 1) % (1 << 32)
         ours, theirs = socket.socketpair()
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        output = self._outputs.pop() if self._outputs else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         with theirs:
             try:
-                ours.setblocking(False)
-                process = _Process(number, *await asyncio.open_connection(sock=ours), output)
                 zygote.spawn(number, theirs.fileno(), output.fileno())
-            except (OSError, asyncio.CancelledError):
+            except OSError:
                 self._free.release()
+                self._outputs.append(output)
                 ours.close()
-                output.close()
                 raise
-            self._processes[number] = process
+            process = self._processes[number] = _Process(number, Channel(ours), output)
             return process
 
     async def _end(self, process: _Process, *, wait: bool) -> None:
@@ -181,42 +183,46 @@ class SandboxPool:
     def _on_ended(self, number: int, ended: Ended) -> None:
         process = self._processes.pop(number, None)
         if process is not None:
+            process.empty_output()
+            self._outputs.append(process.output)
             self._free.release()
             process.ended.set_result(ended)
 
     def _forget(self) -> None:
-        """The processes of a zygote that has gone."""
-        self._warm.clear()
+        """The processes of a zygote that has gone, which may live on for a moment."""
         for process in self._processes.values():
-            process.close()
+            process.hang_up()
+            process.output.close()
             process.ended.set_result(None)
             self._free.release()
         self._processes.clear()
+        while self._warm:
+            self._warm.pop().close()
 
 
 class _Process:
     """One process, for one request."""
 
-    def __init__(self, number: int, reader: StreamReader, writer: StreamWriter, output: IO[bytes]) -> None:
+    def __init__(self, number: int, channel: Channel, output: IO[bytes]) -> None:
         self.number = number
+        self.output = output
         self.ended: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
-        self._reader = reader
-        self._writer = writer
-        self._output = output
+        self.ready = asyncio.ensure_future(channel.receive(FRAME_BYTES_MAX))
+        self._channel = channel
 
     async def ask(self, request: Request) -> Any:
         """What it answers. Raises: EffectFailed, TooLong, ValueError, asyncio.IncompleteReadError, OSError."""
-        self._said(await read_frame(self._reader, FRAME_BYTES_MAX), "ready")
-        self._writer.write(frame({**request.message, "bytes_max": request.bytes_max}))
+        self._said(await self.ready, "ready")
+        await self._channel.send({**request.message, "bytes_max": request.bytes_max})
         while True:
-            told = await read_frame(self._reader, request.bytes_max + _OVERHEAD)
+            told = await self._channel.receive(request.bytes_max + _OVERHEAD)
             if not isinstance(told, dict) or "ask" not in told:
                 return self._said(told, "answer")
             kind, asked = told["ask"], told.get("request")
             if not isinstance(kind, str) or not isinstance(asked, dict):
                 raise ValueError("no request")
-            self._writer.write(frame(await request.answer(kind, asked)))
-            await self._writer.drain()  # who asks and does not listen waits for the deadline
+            # who asks and does not listen waits for the deadline
+            await self._channel.send(await request.answer(kind, asked))
 
     def _said(self, told: Any, key: str) -> Any:
         """The value under `key`. Raises: EffectFailed where it tells of an error; ValueError."""
@@ -229,7 +235,22 @@ class _Process:
         await asyncio.wait({self.ended}, timeout=seconds)
         return self.ended.result() if self.ended.done() else None
 
+    def hang_up(self) -> None:
+        """Whoever waits for it hears that it has gone."""
+        self._channel.hang_up()
+
+    def empty_output(self) -> None:
+        """Nothing that it printed is there for the next process. Only when it has ended. Raises: OSError."""
+        if os.fstat(self.output.fileno()).st_size:
+            self.output.truncate(0)
+        self.output.seek(0)
+
     def close(self) -> None:
-        """Hold nothing of it any more."""
-        self._writer.close()
-        self._output.close()
+        """Hold its channel no more, as soon as nobody waits at it."""
+        self.ready.cancel()
+        self.ready.add_done_callback(self._closed)
+
+    def _closed(self, ready: asyncio.Task[Any]) -> None:
+        if not ready.cancelled():
+            ready.exception()  # which the call was told, if there was one
+        self._channel.close()

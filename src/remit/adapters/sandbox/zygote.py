@@ -8,19 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import sys
-from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import orjson
-
 import remit
+from remit.adapters.sandbox.channel import Channel, TooLong
 from remit.adapters.sandbox.inside import wire
 from remit.adapters.sandbox.settings import SandboxSettings
 from remit.core.errors import RemitError
@@ -43,29 +39,11 @@ class Ended(NamedTuple):
 OnEnded: TypeAlias = Callable[[int, Ended], None]
 
 
-class TooLong(Exception):
-    """A message is longer than it may be."""
-
-
-async def read_frame(reader: StreamReader, bytes_max: int) -> Any:
-    """The next message. Raises: TooLong, asyncio.IncompleteReadError, ValueError where it is no JSON, OSError."""
-    (length,) = wire.HEAD.unpack(await reader.readexactly(wire.HEAD.size))
-    if length > bytes_max:
-        raise TooLong
-    return orjson.loads(await reader.readexactly(length))
-
-
-def frame(message: Any) -> bytes:
-    """A message as it is sent."""
-    body = orjson.dumps(message)
-    return wire.HEAD.pack(len(body)) + body
-
-
 class Zygote:
     """A zygote that is up. `level` is what it is, `causes` say why it is none of the better ones."""
 
     def __init__(
-        self, process: Process, control: socket.socket, level: Isolation, hearing: asyncio.Task[None]
+        self, process: Process, control: Channel, level: Isolation, hearing: asyncio.Task[None]
     ) -> None:
         self._process = process
         self._control = control
@@ -87,17 +65,16 @@ class Zygote:
             raise
         finally:
             theirs.close()
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours.dup(), limit=FRAME_BYTES_MAX)
+        control = Channel(ours)
         cause = ""
         try:
             async with asyncio.timeout(START_S):
-                writer.write(frame(_setup(settings, level, cells)))
-                answer = await read_frame(reader, FRAME_BYTES_MAX)
+                await control.send(_setup(settings, level, cells))
+                answer = await control.receive(FRAME_BYTES_MAX)
                 cause = str(answer.get("failed", ""))[:500]
         except (TimeoutError, asyncio.IncompleteReadError, OSError, ValueError, TooLong) as error:
             cause = f"its first process ended: {type(error).__name__}"
-        self = cls(process, ours, level, asyncio.create_task(_hear(reader, writer, on_ended)))
+        self = cls(process, control, level, asyncio.create_task(_hear(control, on_ended)))
         if cause:
             await self.close()
             raise _unavailable(level, cause)
@@ -114,18 +91,15 @@ class Zygote:
 
     def spawn(self, number: int, channel: int, output: int) -> None:
         """Fork a process with these descriptors. Raises: OSError where the zygote has gone or cannot keep up."""
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("2i", channel, output))]
-        self._control.sendmsg([wire.CONTROL.pack(wire.SPAWN, number)], ancillary)
+        self._control.tell(wire.CONTROL.pack(wire.SPAWN, number), (channel, output))
 
     def kill(self, number: int) -> None:
         """Kill a process, which `on_ended` then tells of. Raises: OSError, as `spawn`."""
-        self._control.send(wire.CONTROL.pack(wire.KILL, number))
+        self._control.tell(wire.CONTROL.pack(wire.KILL, number))
 
     async def close(self) -> None:
         """End it and all its processes, and wait until they have ended."""
-        with suppress(OSError):  # then it has gone
-            self._control.shutdown(socket.SHUT_RDWR)
-        self._control.close()
+        self._control.hang_up()
         try:
             async with asyncio.timeout(END_S):
                 await self._process.wait()
@@ -135,16 +109,16 @@ class Zygote:
         await self._hearing
 
 
-async def _hear(reader: StreamReader, writer: StreamWriter, on_ended: OnEnded) -> None:
+async def _hear(control: Channel, on_ended: OnEnded) -> None:
     """Tell of everyone who has ended, as long as the zygote lives."""
     try:
         while True:
-            told = await read_frame(reader, FRAME_BYTES_MAX)
+            told = await control.receive(FRAME_BYTES_MAX)
             on_ended(told["ended"], Ended(told["code"], told["cpu_ms"], told["memory_kb"]))
     except (asyncio.IncompleteReadError, OSError):
         return
     finally:
-        writer.close()
+        control.close()
 
 
 async def start_best(settings: SandboxSettings, cells: Sequence[str], on_ended: OnEnded) -> Zygote:
