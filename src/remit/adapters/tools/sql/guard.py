@@ -96,7 +96,10 @@ class Guard:
             rewriting = _Rewriting(self, denied, _Named.by(tree))
             rewriting.visit(tree, frozenset())
             text = rewriting.replaced(tree).sql(
-                dialect=self.dialect, comments=False, unsupported_level=errors.ErrorLevel.RAISE
+                dialect=self.dialect,
+                copy=False,  # the tree is ours
+                comments=False,
+                unsupported_level=errors.ErrorLevel.RAISE,
             )
         except (errors.SqlglotError, RecursionError, ValueError) as error:
             clear = isinstance(error, errors.ParseError | errors.UnsupportedError)
@@ -162,15 +165,22 @@ class _Named(NamedTuple):
 
     @classmethod
     def by(cls, tree: exp.Expr) -> _Named:
-        columns = frozenset(one.name.casefold() for one in tree.find_all(exp.Column))
-        rows = {one.alias_or_name.casefold() for one in tree.find_all(exp.Table, exp.Subquery, exp.CTE)}
-        natural = any(join.args.get("method") for join in tree.find_all(exp.Join))
-        return cls(
-            anything=frozenset(one.name.casefold() for one in tree.find_all(exp.Identifier)),
-            columns=columns,
-            # the name of a table, used as a column, is its row
-            whole=natural or tree.find(exp.Star) is not None or not rows.isdisjoint(columns),
-        )
+        columns, anything, rows, whole = set(), set(), set(), False
+        for one in tree.walk():
+            match one:
+                case exp.Identifier():
+                    anything.add(one.name.casefold())
+                case exp.Column():
+                    columns.add(one.name.casefold())
+                case exp.Table() | exp.Subquery() | exp.CTE():
+                    rows.add(one.alias_or_name.casefold())
+                case exp.Star():
+                    whole = True
+                case exp.Join():
+                    whole = whole or bool(one.args.get("method"))
+        # the name of a table, used as a column, is its row
+        whole = whole or not rows.isdisjoint(columns)
+        return cls(anything=frozenset(anything), columns=frozenset(columns), whole=whole)
 
 
 class _Rewriting:
@@ -228,7 +238,7 @@ class _Rewriting:
         for column, data_class in columns.items():
             is_named = self._named.whole or column in self._named.anything
             if data_class not in self._denied:
-                shown.append(exp.column(column, quoted=True))
+                shown.append(exp.Column(this=_quoted(column)))
                 if is_named:
                     self._read.add(data_class)
             elif self._guard.masks:
@@ -237,14 +247,12 @@ class _Rewriting:
                 raise self._refusal(full, column, columns)
         if not shown:
             raise EffectFailed("data.denied", f"every column of {full} is of a class that is not permitted")
-        source = exp.to_table(full, dialect=self._guard.dialect)
-        for part in (source.this, source.args.get("db")):
-            if part is not None:
-                part.set("quoted", True)
+        schema, _, name = full.rpartition(".")
+        source = exp.Table(this=_quoted(name), db=_quoted(schema) if schema else None)
         alias = table.args.get("alias") or exp.TableAlias(
             this=exp.to_identifier(_name_of(table.this), quoted=True)
         )
-        return exp.Subquery(this=exp.select(*shown).from_(source), alias=alias)
+        return exp.Subquery(this=exp.Select(expressions=shown, from_=exp.From(this=source)), alias=alias)
 
     def _is_permitted_elsewhere(self, column: str) -> bool:
         """Another table has a column of that name that may be read: the database finds out which is meant."""
@@ -257,6 +265,10 @@ class _Rewriting:
         permitted = ", ".join(name for name, kind in columns.items() if kind not in self._denied) or "none"
         message = f"{full}.{column} is {columns[column]}: not permitted for this agent"
         return EffectFailed("data.denied", f"{message} (permitted columns of {full}: {permitted})")
+
+
+def _quoted(name: str) -> exp.Identifier:
+    return exp.Identifier(this=name, quoted=True)
 
 
 def _name_of(identifier: exp.Expr) -> str:
