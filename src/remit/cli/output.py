@@ -7,7 +7,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from textwrap import indent
+from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
 import click
@@ -87,6 +88,13 @@ def clean_stream(text: str) -> str:
 def clean_text(text: str) -> str:
     """Several lines, each of them clean."""
     return "\n".join(clean(line, 10_000) for line in text.splitlines())
+
+
+def print_output(output: str, to: TextIO | None = None) -> None:
+    """The end of what a tool printed before it failed, for its author; nothing where it printed nothing."""
+    if output:
+        print("  it printed, at last:", file=to or sys.stderr)
+        print(indent(clean_text(output), "    "), file=to or sys.stderr)
 
 
 def local_time(at_us: int | None) -> str:

@@ -12,7 +12,7 @@ import click
 import orjson
 
 from remit.cli.asynchronous import run_async
-from remit.cli.output import clean, clean_text, json_option, paint, print_json
+from remit.cli.output import clean, clean_text, json_option, paint, print_json, print_output
 from remit.cli.people import as_option, person
 from remit.core.actions import Principal
 from remit.core.errors import Exit, RemitError
@@ -125,12 +125,15 @@ def _show(outcome: Outcome, run_id: str, *, as_json: bool) -> int:
             "status": end.status,
             "code": end.code,
             "message": end.message,
+            "output": outcome.output if isinstance(outcome, Failed) else "",
         }
         print_json(told | {"result": value})
     elif isinstance(outcome, Done):
         print(clean_text(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
     else:
         print(f"{paint(end.code, 'red')}: {clean_text(end.message)}", file=sys.stderr)
+        if isinstance(outcome, Failed):
+            print_output(outcome.output)
         if isinstance(outcome, Suspended):
             print(
                 "  start it again with --wait, and approve it meanwhile: remit approvals list",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import click
 
 from remit.cli.asynchronous import run_async
-from remit.cli.output import json_option, paint, print_json
+from remit.cli.output import json_option, paint, print_json, print_output
 from remit.cli.people import person
 from remit.core.errors import Exit, RemitError
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended
@@ -27,6 +27,7 @@ class Tried(NamedTuple):
     tool: str
     number: int
     problem: str
+    output: str = ""
 
 
 @click.command("test", epilog="\b\nExamples:\n  remit tools test agent-config.yaml\n")
@@ -51,6 +52,7 @@ def test(home: Path, /, config: Path, as_json: bool) -> None:
         for one in tried:
             mark = paint("✗", "red") if one.problem else paint("✓", "green")
             print(f"{mark} {one.tool} {one.number}" + (f"  {one.problem}" if one.problem else ""))
+            print_output(one.output, sys.stdout)
     if any(one.problem for one in tried):
         sys.exit(Exit.FAILED)
 
@@ -63,7 +65,8 @@ async def _try(deployment: Deployment, config: Path, examples: list[Example]) ->
             for example in examples:
                 number = 1 + sum(one.tool == example.tool for one in tried)
                 outcome = await run.call(example.tool, example.args)
-                tried.append(Tried(example.tool, number, _problem(example, outcome)))
+                output = outcome.output if isinstance(outcome, Failed) else ""
+                tried.append(Tried(example.tool, number, _problem(example, outcome), output))
         finally:
             await run.end(RunEnd(status="succeeded"))
     return tried

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from remit.core.canonical import Json
@@ -53,7 +53,8 @@ class Suspended:
 class Failed:
     """It was tried and went wrong, or had no usable result. `happened`: the effect took place all the same.
 
-    `retry_after_s`: the provider asks to wait so long.
+    `retry_after_s`: the provider asks to wait so long. `output`: the end of what the tool printed, which may hold
+    anything: for who operates it, never for the model, and kept on no record.
     """
 
     code: str
@@ -63,6 +64,7 @@ class Failed:
     cost_nano_usd: int = 0
     retry_after_s: float | None = None
     replayed: bool = False
+    output: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

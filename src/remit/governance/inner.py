@@ -76,4 +76,4 @@ class InnerCalls:
         if not changed:
             return error
         message = f"{error.message} (done before, and not undone: {', '.join(changed)})"
-        return EffectFailed(error.code, message)
+        return EffectFailed(error.code, message, output=error.output)

@@ -130,6 +130,7 @@ def effect_failed(error: EffectFailed, action: Action, tool: ToolSpec | None, pr
         message=_plain(error.message),
         retryable=error.retryable,
         retry_after_s=error.retry_after_s,
+        output=error.output,
     )
     if not isinstance(action, ModelCall):
         # the message is the tool's own words, which the model sees like any result

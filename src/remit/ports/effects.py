@@ -24,7 +24,8 @@ class EffectFailed(Exception):
 
     `code` is an error code; `message` may be shown to the model and to people, so it holds no secret;
     `retryable`: the same call may succeed later, `retry_after_s` at the earliest; `usage`: what a failed model
-    call was billed all the same (None where a model call may have been billed an unknown amount).
+    call was billed all the same (None where a model call may have been billed an unknown amount); `output`: what the
+    tool printed, for its operator and nobody else: it may hold anything.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class EffectFailed(Exception):
         retryable: bool = False,
         retry_after_s: float | None = None,
         usage: Usage | None = Usage(),
+        output: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -42,6 +44,7 @@ class EffectFailed(Exception):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.usage = usage
+        self.output = output
 
 
 class EffectPending(Exception):

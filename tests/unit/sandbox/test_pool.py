@@ -118,6 +118,21 @@ def who() -> dict[str, str]:
     return {"user": str(os.getuid()), "environment": ",".join(sorted(os.environ))}
 
 @tool
+def prints(what: str, then: str) -> None:
+    """Print, and fail."""
+    print(what)
+    print("no end of a line", end="")
+    if then == "spin":
+        print()
+        spin()
+    if then == "crash":
+        os.abort()
+    if then == "close":
+        sys.stdout.close()
+    if then == "fail":
+        raise ValueError(what)
+
+@tool
 def asks(kind: str, ctx: Context) -> str:
     """Ask the broker."""
     return str(ctx.ask(kind, {"a": 1}))
@@ -234,6 +249,27 @@ async def test_an_error_tells_its_kind_and_place_and_no_value(pool: SandboxPool)
     assert message.startswith("it raised ValueError at tools.py:")
     assert "alice" not in message
     assert await failure(pool, "say", what="no such order") == ("tool.failed", "no such order")
+
+
+async def printed(pool: SandboxPool, tool: str, timeout_s: float = 30.0, **args: Any) -> str:
+    with pytest.raises(EffectFailed) as raised:
+        await call(pool, tool, timeout_s, **args)
+    return raised.value.output
+
+
+async def test_the_end_of_what_a_failed_call_printed_is_kept(pool: SandboxPool) -> None:
+    failed = await printed(pool, "prints", what="ä\x1b[31m\u202e\rred", then="fail")
+    assert failed.startswith("ä�[31m��red\nno end of a lineTraceback (most recent call last):")
+    assert "tools.py" in failed
+    assert await printed(pool, "leave") == ""  # and nothing of the one before
+    assert (await printed(pool, "prints", what="a", then="spin", timeout_s=1.0)).startswith("a\n")
+    assert (await printed(pool, "prints", what="b", then="crash")).startswith("b\n")
+    long = await printed(pool, "prints", what="é" * 10_000 + "last", then="fail")
+    assert len(long.encode()) <= 4096 + 3
+    assert "last" in long
+    assert await printed(pool, "say", what="no such order") == ""
+    assert await call(pool, "prints", what="c", then="close") is None
+    assert await call(pool, "prints", what="c", then="") is None
 
 
 async def test_the_broker_answers_what_is_asked(pool: SandboxPool) -> None:

@@ -13,11 +13,13 @@ from remit.adapters.tools.python.specs import declare_python
 from remit.adapters.tools.python.toolset import PythonTools, open_python
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
+from remit.core.messages import ToolUse
 from remit.core.outcomes import Done, Failed, Refused
 from remit.governance import denials
 from remit.governance.toolsets import PythonToolset
 from remit.ports.effects import CallContext, EffectFailed, EffectPending
 from remit.runtime.clock import SystemClock
+from remit.runtime.context import tool_result
 
 ROOT = Path(__file__).parents[3]
 HEAD = "from remit.tools import Context, tool\n"
@@ -193,6 +195,22 @@ async def test_a_tool_that_requires_more_than_there_is_is_never_run(tmp_path: Pa
             await tools.call("one", {}, CONTEXT)
         assert raised.value.code == "sandbox.unavailable"
         assert "requires a sandbox that is namespaced" in raised.value.message
+    finally:
+        await tools.close()
+
+
+async def test_what_a_failed_call_printed_is_never_shown_to_the_model(tmp_path: Path) -> None:
+    text = '@tool\ndef one() -> int:\n    """One."""\n    print("alice@example.com")\n    return 1 // 0\n'
+    tools = await opened(tmp_path, text)
+    try:
+        with pytest.raises(EffectFailed) as raised:
+            await tools.call("one", {}, CONTEXT)
+        error = raised.value
+        assert error.output.startswith("alice@example.com\nTraceback")
+        failed = Failed(code=error.code, message=error.message, output=error.output)
+        shown = tool_result(ToolUse(id="1", name="one", args={}), failed)
+        assert "ZeroDivisionError" in shown.content
+        assert "alice" not in f"{shown}{failed}"
     finally:
         await tools.close()
 

@@ -95,7 +95,7 @@ def test_a_span_is_made_once_for_all_sinks() -> None:
     assert maker.span_of(event) is not None
 
 
-SECRETS = ("4111-1111", "ada@secret.example", "the whole answer", "do not show")
+SECRETS = ("4111-1111", "ada@secret.example", "the whole answer", "do not show", "printed on the way")
 
 
 def content_events() -> list:
@@ -106,7 +106,9 @@ def content_events() -> list:
             Done(value={"found": True, "card": SECRETS[0]}),
         ),
         ended(
-            RUN, a_tool_call(RUN, args={"query": SECRETS[3]}), Failed(code="tool.failed", message=SECRETS[3])
+            RUN,
+            a_tool_call(RUN, args={"query": SECRETS[3]}),
+            Failed(code="tool.failed", message=SECRETS[3], output=SECRETS[4]),
         ),
         ended(RUN, a_model_call(RUN, text=SECRETS[3]), model_done()),
         ended(RUN, a_release(RUN, answer=SECRETS[2]), Done(value=SECRETS[2])),

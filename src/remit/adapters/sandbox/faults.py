@@ -27,6 +27,15 @@ _CALLS: Mapping[str, str] = {
 }
 
 
+OUTPUT_BYTES_MAX = 4096
+
+
+def printed(end: bytes) -> str:
+    """The end of what a process printed, as text that does nothing to a screen but break lines."""
+    text = end.decode(errors="replace").replace("\t", "    ")
+    return "".join(one if one == "\n" or one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def of_message(told: Any) -> EffectFailed:
     """Of an error that the process told of itself. Raises: ValueError where it is none."""
     if not isinstance(told, dict):

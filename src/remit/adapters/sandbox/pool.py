@@ -82,27 +82,36 @@ class SandboxPool:
         """What a fresh process answers. Raises: EffectFailed, whose code says what came in between."""
         async with self._room:
             process = await self._take()
-            answered = False
+            answered, failed = False, None
             try:
-                async with asyncio.timeout(request.timeout_s):
-                    value = await process.ask(request)
+                value = await self._answer(process, request)
                 answered = True
                 return value
-            except TimeoutError as error:
-                raise EffectFailed(
-                    "tool.timeout", f"no answer within {request.timeout_s:g} s; it was killed", retryable=True
-                ) from error
-            except TooLong as error:
-                message = f"its result is longer than {request.bytes_max} bytes"
-                raise EffectFailed("sandbox.limit", message) from error
-            except ValueError as error:
-                raise EffectFailed("tool.result_invalid", "what it sent is no JSON") from error
-            except (asyncio.IncompleteReadError, OSError) as error:
-                ended = await process.ended_within(END_S)
-                raise faults.of_end(ended, self._settings.limits) from error
+            except EffectFailed as error:
+                failed = error
+                raise
             finally:
                 # what has failed must be over before that is told
                 await self._end(process, wait=not answered)
+                if failed is not None:
+                    failed.output = process.printed
+
+    async def _answer(self, process: _Process, request: Request) -> Any:
+        """What the process answers in time. Raises: EffectFailed."""
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await process.ask(request)
+        except TimeoutError as error:
+            message = f"no answer within {request.timeout_s:g} s; it was killed"
+            raise EffectFailed("tool.timeout", message, retryable=True) from error
+        except TooLong as error:
+            message = f"its result is longer than {request.bytes_max} bytes"
+            raise EffectFailed("sandbox.limit", message) from error
+        except ValueError as error:
+            raise EffectFailed("tool.result_invalid", "what it sent is no JSON") from error
+        except (asyncio.IncompleteReadError, OSError) as error:
+            ended = await process.ended_within(END_S)
+            raise faults.of_end(ended, self._settings.limits) from error
 
     async def close(self) -> None:
         """End every process."""
@@ -183,7 +192,7 @@ class SandboxPool:
     def _on_ended(self, number: int, ended: Ended) -> None:
         process = self._processes.pop(number, None)
         if process is not None:
-            process.empty_output()
+            process.take_output()
             self._outputs.append(process.output)
             self._free.release()
             process.ended.set_result(ended)
@@ -206,6 +215,7 @@ class _Process:
     def __init__(self, number: int, channel: Channel, output: IO[bytes]) -> None:
         self.number = number
         self.output = output
+        self.printed = ""
         self.ended: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
         self.ready = asyncio.ensure_future(channel.receive(FRAME_BYTES_MAX))
         self._channel = channel
@@ -239,9 +249,12 @@ class _Process:
         """Whoever waits for it hears that it has gone."""
         self._channel.hang_up()
 
-    def empty_output(self) -> None:
-        """Nothing that it printed is there for the next process. Only when it has ended. Raises: OSError."""
-        if os.fstat(self.output.fileno()).st_size:
+    def take_output(self) -> None:
+        """Keep the end of what it printed, and leave none for the next process. Only when it has ended."""
+        size = os.fstat(self.output.fileno()).st_size
+        if size:
+            start = max(0, size - faults.OUTPUT_BYTES_MAX)
+            self.printed = faults.printed(os.pread(self.output.fileno(), faults.OUTPUT_BYTES_MAX, start))
             self.output.truncate(0)
         self.output.seek(0)
 

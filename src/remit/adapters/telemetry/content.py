@@ -90,6 +90,8 @@ def content_of(action: Action, outcome: Outcome) -> dict[str, str]:
         content[names.ANSWER] = cut(str(outcome.value))
     if isinstance(outcome, Failed):
         content[names.ERROR_MESSAGE] = cut(outcome.message)
+        if outcome.output:
+            content[names.TOOL_OUTPUT] = cut(outcome.output)
     return content
 
 

@@ -47,6 +47,7 @@ RETRY_ERROR: Final = "retry.error"
 RETRY_IN_S: Final = "retry.in_s"
 ANSWER: Final = "remit.answer"
 ERROR_MESSAGE: Final = "error.message"
+TOOL_OUTPUT: Final = "remit.tool.output"  # only where content is captured
 
 # fields of tool calls that are shown: never personal data
 RESULT_COUNT: Final = "result_count"

@@ -11,6 +11,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -47,7 +48,10 @@ def run(channel: socket.socket, sources: Sources) -> int:
     except wire.Closed:
         return 0
     except BaseException as error:
-        traceback.print_exc()
+        with suppress(OSError, ValueError):  # full, or closed by the tool
+            print(end="", flush=True)
+        if not isinstance(error, ToolFailure):  # whose words are told as they are
+            traceback.print_exc()
         wire.send(channel, told(error))
         return 0
     return 0

@@ -7,6 +7,7 @@ and lets it go. Nothing that a tool does comes back here: a process is used once
 from __future__ import annotations
 
 import gc
+import io
 import os
 import select
 import signal
@@ -44,6 +45,8 @@ def main() -> None:
         )  # a number that each process will need for its own channel must not be another's
         os.close(given)
     control = socket.socket(fileno=CHANNEL)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a line that a tool has printed is there when it is killed
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     setup = wire.receive(control)
     try:
         cells = _cells(setup)
