@@ -22,9 +22,14 @@ NAMES = (
     "cancelled",
     "everything",
     "halves",
+    "quiet",
+    "mute",
+    "broken",
+    "refuses",
 )
 cancelled: list[Any] = []
 changed = False
+is_mute = False
 
 
 def say(**message: Any) -> None:
@@ -63,7 +68,7 @@ def asked(method: str) -> str:
 
 
 def call(number: Any, name: str) -> None:
-    global changed
+    global changed, is_mute
     if name == "huge":
         say(id=number, result=text("x" * 30_000_000))
     elif name == "flood":
@@ -92,6 +97,17 @@ def call(number: Any, name: str) -> None:
         changed = True
         say(method="notifications/tools/list_changed")
         say(id=number, result=text("changed"))
+    elif name == "quiet":
+        changed = True
+        say(id=number, result=text("changed"))
+    elif name == "mute":
+        is_mute = True
+        say(method="notifications/tools/list_changed")
+        say(id=number, result=text("mute"))
+    elif name == "broken":
+        say(id=number, error={"code": -32603, "message": "half of it was done"})
+    elif name == "refuses":
+        say(id=number, error={"code": -32602, "message": "no\x1b[8m"})
     elif name == "halves":
         sys.stdout.write('{"jsonrpc": "2.0", "id"')
         sys.stdout.flush()
@@ -118,6 +134,8 @@ while True:
         capabilities = {"tools": {"listChanged": True}}
         result = {"protocolVersion": version, "capabilities": capabilities, "serverInfo": about}
         say(id=number, result=result)
+    elif method == "tools/list" and is_mute:
+        pass
     elif method == "tools/list":
         say(id=number, result=tools())
     elif method == "tools/call":

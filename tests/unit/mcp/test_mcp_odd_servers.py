@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.mcp.test_mcp_toolset import context
+from tests.unit.mcp.mcp_servers import context
 
 from remit.adapters.tools.mcp.connection import Unheard, described, transport_of
 from remit.adapters.tools.mcp.pins import Pins, written
@@ -16,14 +16,18 @@ from remit.adapters.tools.mcp.specs import declare_mcp, pins_file
 from remit.adapters.tools.mcp.toolset import McpTools, open_mcp
 from remit.governance.toolsets import McpToolset
 from remit.ports.effects import EffectFailed
-from remit.runtime.clock import SystemClock
+from remit.testing.fakes import FakeClock
 
-CLOCK = SystemClock()
 SERVER = Path(__file__).parent / "odd_server.py"
 
 
 @pytest.fixture
-async def tools(tmp_path: Path) -> AsyncIterator[McpTools]:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def tools(tmp_path: Path, clock: FakeClock) -> AsyncIterator[McpTools]:
     given = {
         "kind": "mcp",
         "command": [sys.executable, "-I", "-S", str(SERVER)],
@@ -31,10 +35,10 @@ async def tools(tmp_path: Path) -> AsyncIterator[McpTools]:
         "message_bytes_max": 1_000_000,
         "tools": {"plain": {}},
     }
-    server, now = await described(transport_of(McpToolset.model_validate(given), tmp_path, {}, CLOCK))
+    server, now = await described(transport_of(McpToolset.model_validate(given), tmp_path, {}, clock))
     section = McpToolset.model_validate(given | {"tools": {name: {} for name in now}})
     pins_file("odd", section, tmp_path).write_bytes(written(Pins(server=server, tools=now)))
-    tools = await open_mcp("odd", section, declare_mcp("odd", section, tmp_path), tmp_path, {}, CLOCK)
+    tools = await open_mcp("odd", section, declare_mcp("odd", section, tmp_path), tmp_path, {}, clock)
     yield tools
     await tools.close()
 
@@ -92,6 +96,35 @@ async def test_what_changes_while_it_runs_is_refused_from_then_on(tools: McpTool
     with pytest.raises(EffectFailed) as raised:
         await tools.call("plain", {}, context())
     assert raised.value.code == "mcp.changed"
+
+
+async def test_what_changes_without_a_word_is_refused_when_it_is_looked_at_again(
+    tools: McpTools, clock: FakeClock
+) -> None:
+    assert await tools.call("quiet", {}, context()) == {"text": "changed"}
+    await still_works(tools)
+    clock.advance(61)
+    with pytest.raises(EffectFailed) as raised:
+        await tools.call("plain", {}, context())
+    assert raised.value.code == "mcp.changed"
+
+
+async def test_a_server_that_says_it_has_changed_and_not_how_is_not_called(tools: McpTools) -> None:
+    assert await tools.call("mute", {}, context()) == {"text": "mute"}
+    for _ in range(3):
+        with pytest.raises(EffectFailed, match="is not ready yet") as raised:
+            await tools.call("plain", {}, context(0.1))
+        assert raised.value.retryable
+
+
+async def test_an_error_of_the_servers_leaves_open_what_happened_and_a_refusal_does_not(
+    tools: McpTools,
+) -> None:
+    with pytest.raises(Unheard, match="half of it was done"):
+        await tools.call("broken", {}, context())
+    with pytest.raises(EffectFailed, match="answered with an error: no<U"):
+        await tools.call("refuses", {}, context())
+    await still_works(tools)
 
 
 async def test_a_call_that_is_given_up_is_cancelled_at_the_server(tools: McpTools) -> None:

@@ -3,65 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from mcp.server import MCPServer
-from starlette.responses import Response
+from tests.unit.mcp.mcp_servers import CLOCK, accept, context, over_http, section_of, served_over_http
 
 from remit.adapters.tools.mcp.connection import Unheard, described, transport_of
-from remit.adapters.tools.mcp.pins import Pins, written
-from remit.adapters.tools.mcp.specs import declare_mcp, pins_file
+from remit.adapters.tools.mcp.specs import declare_mcp
 from remit.adapters.tools.mcp.toolset import McpTools, open_mcp
-from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
 from remit.governance.toolsets import McpToolset
-from remit.ports.effects import CallContext, EffectFailed
-from remit.runtime.clock import SystemClock
-
-CLOCK = SystemClock()
-SERVER = Path(__file__).parent / "server.py"
-TOOLS = {
-    "add": {},
-    "words": {"tool": {"effect": "read"}},
-    "wait": {},
-    "fail": {},
-    "end": {},
-    "environment": {},
-}
-
-
-def section_of(**keys: Any) -> McpToolset:
-    given = {
-        "kind": "mcp",
-        "command": [sys.executable, str(SERVER)],
-        "env": {"ODD": "ODD"},
-        "readable": [sys.prefix, sys.base_prefix, str(SERVER)],
-        "tools": TOOLS,
-    } | keys
-    return McpToolset.model_validate({key: value for key, value in given.items() if value is not None})
-
-
-def context(timeout_s: float = 20.0) -> CallContext:
-    return CallContext(
-        run_id="r",
-        tenant="t",
-        agent="a",
-        idempotency_key="k",
-        constraints=Constraints(timeout_s=timeout_s, output_bytes_max=65_536),
-    )
-
-
-async def accept(section: McpToolset, folder: Path, **environment: str) -> None:
-    server, now = await described(transport_of(section, folder, {"ODD": "", **environment}, CLOCK))
-    pins = {name: now[name] for name in section.tools}
-    pins_file("shop", section, folder).write_bytes(written(Pins(server=server, tools=pins)))
-
+from remit.ports.effects import EffectFailed
 
 Opened = Callable[..., Awaitable[McpTools]]
 
@@ -209,47 +164,6 @@ async def test_what_is_no_message_is_passed_over_and_who_is_no_server_is_said(
         await described(
             transport_of(section_of(command=["/nowhere/at-all"], env={}, readable=[]), tmp_path, {}, CLOCK)
         )
-
-
-@asynccontextmanager
-async def served_over_http(*, is_old: bool = False) -> AsyncIterator[str]:
-    server = MCPServer("shop")
-
-    @server.tool()
-    def add(a: int, b: int) -> int:
-        """Adds."""
-        return a + b
-
-    @server.tool()
-    def words(count: int) -> str:
-        """So many words."""
-        return "word " * count
-
-    app = server.streamable_http_app()
-
-    async def old(scope: Any, receive: Any, send: Any) -> None:
-        """A server of the older protocol, which answers with streams of events."""
-        if (b"mcp-method", b"server/discover") in scope.get("headers", ()):
-            await Response(status_code=404)(scope, receive, send)
-        else:
-            await app(scope, receive, send)
-
-    asgi = old if is_old else app
-    http = uvicorn.Server(uvicorn.Config(asgi, host="127.0.0.1", port=0, log_level="error"))
-    serving = asyncio.create_task(http.serve())
-    async with asyncio.timeout(20):
-        while not http.started:
-            await asyncio.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}/mcp"
-    finally:
-        http.should_exit = True
-        await serving
-
-
-def over_http(url: str, **keys: Any) -> McpToolset:
-    given = {"command": None, "env": {}, "readable": [], "url": url, "inner_hosts": ["127.0.0.1"]}
-    return section_of(**given | {"tools": {"add": {}, "words": {}}} | keys)
 
 
 async def test_a_server_over_http_is_reached_through_the_one_way_out(tmp_path: Path, opened: Opened) -> None:

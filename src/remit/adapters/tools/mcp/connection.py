@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from remit.adapters.egress.door import Policy, pinned_transport
 from remit.adapters.egress.urls import BadUrl, read_url
 from remit.adapters.sandbox.program import ProgramSettings, locked_in
-from remit.adapters.tools.mcp.bounded import Bounded
+from remit.adapters.tools.mcp.bounded import FORGOTTEN, NOT_SENT, Bounded
 from remit.adapters.tools.mcp.pins import Pin, shown
 from remit.adapters.tools.mcp.specs import check
 from remit.adapters.tools.mcp.stdio import NoSandbox, stdio
@@ -40,6 +40,28 @@ Streams: TypeAlias = AbstractAsyncContextManager[TransportStreams]
 
 class Unheard(Exception):
     """The server was asked, and what became of it is not known."""
+
+
+class NotAsked(Exception):
+    """The server was certainly not asked, or has certainly not done it: it is away."""
+
+
+_REFUSALS = frozenset(
+    (
+        mcp_types.METHOD_NOT_FOUND,
+        mcp_types.INVALID_PARAMS,
+        mcp_types.HEADER_MISMATCH,
+        mcp_types.MISSING_REQUIRED_CLIENT_CAPABILITY,
+        mcp_types.UNSUPPORTED_PROTOCOL_VERSION,
+        mcp_types.URL_ELICITATION_REQUIRED,
+    )
+)
+_ENDS = frozenset((mcp_types.CONNECTION_CLOSED, mcp_types.REQUEST_TIMEOUT, FORGOTTEN))
+
+
+def is_refusal(error: MCPError) -> bool:
+    """Whether the server says by it that it has not begun: an error of any other code may come after a deed."""
+    return error.code in _REFUSALS
 
 
 def transport_of(
@@ -104,7 +126,10 @@ async def described(connect: Callable[[], Streams]) -> tuple[str, Mapping[str, P
 
 
 class Connection:
-    """One connection, held by a task of its own: the protocol's library wants it opened and closed by the same."""
+    """One connection, held by a task of its own: the protocol's library wants it opened and closed by the same.
+
+    `changes`: grows with all after which the tools may be others: each connection, and word of it from the server.
+    """
 
     def __init__(self, connect: Callable[[], Streams]) -> None:
         self._connect = connect
@@ -112,7 +137,7 @@ class Connection:
         self._holding: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self.server = ""
-        self.has_changed = False
+        self.changes = 0
 
     @property
     def is_open(self) -> bool:
@@ -122,6 +147,7 @@ class Connection:
     async def open(self) -> None:
         """Connect. Raises: RemitError `toolset.unavailable`."""
         await self.close()
+        self.changes += 1
         self._ending = asyncio.Event()
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holding = asyncio.create_task(self._hold(ready))
@@ -158,11 +184,10 @@ class Connection:
 
     async def _hear(self, message: Any) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):
-            self.has_changed = True
+            self.changes += 1
 
     async def tools(self) -> Mapping[str, Pin]:
-        """What the server says of its tools now. Raises: as `ask`."""
-        self.has_changed = False
+        """What the server says of its tools now. Raises: as `ask`; RemitError `toolset.unavailable`."""
         found: dict[str, Pin] = {}
         cursor = None
         while len(found) <= TOOLS_MAX:
@@ -183,10 +208,10 @@ class Connection:
         raise RemitError("toolset.unavailable", f"the server has more than {TOOLS_MAX} tools")
 
     async def ask(self, question: Callable[[Client], Any], timeout_s: float) -> Any:
-        """The answer. Raises: MCPError where the server says no; Unheard where there is none."""
+        """The answer. Raises: MCPError where the server says no; NotAsked; Unheard where there is none."""
         client, holding = self._client, self._holding
         if client is None or holding is None or holding.done():
-            raise Unheard("the server has gone")
+            raise NotAsked("the server has gone")
         asked = asyncio.ensure_future(question(client))
         try:
             async with asyncio.timeout(timeout_s):
@@ -197,9 +222,13 @@ class Connection:
         except TimeoutError as error:
             raise Unheard(f"no answer within {timeout_s:g} s") from error
         except MCPError as error:
-            if error.code not in (mcp_types.CONNECTION_CLOSED, mcp_types.REQUEST_TIMEOUT):
+            if error.code == NOT_SENT:
+                raise NotAsked(error.message) from error
+            if error.code not in _ENDS:
                 raise
             self._client = None
+            if error.code == FORGOTTEN:
+                raise NotAsked(error.message) from error
             raise Unheard("the server has gone") from error
         except (OSError, RuntimeError, ValidationError, ExceptionGroup, httpx2.HTTPError) as error:
             self._client = None

@@ -23,6 +23,10 @@ NO_SANDBOX = 126
 """The exit code of a program that was not begun, because it could not be locked in."""
 
 
+class ServerEnded(OSError):
+    """A program has ended by itself, or was ended because it said too much at once."""
+
+
 class NoSandbox(OSError):
     """A program was not begun, because it could not be locked in."""
 
@@ -67,11 +71,12 @@ async def _hear(
                 line = await process.stdout.readline()
             except ValueError:  # longer than it may be: nothing more of it is read
                 _kill(process)
-                return
+                raise ServerEnded("it said too much at once") from None
             if not line:
                 if await process.wait() == NO_SANDBOX:
                     raise NoSandbox("this machine gives no sandbox for programs: see remit doctor --sandbox")
-                return
+                # raised, so that whoever holds the connection knows before anything more is asked
+                raise ServerEnded("it has ended")
             try:
                 message = mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
             except ValueError:
