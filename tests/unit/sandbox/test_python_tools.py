@@ -10,7 +10,7 @@ import pytest
 
 from remit.adapters.tools.python.sources import digest_of, settings_of
 from remit.adapters.tools.python.specs import declare_python
-from remit.adapters.tools.python.toolset import PythonTools, open_python
+from remit.adapters.tools.python.toolset import PROGRESS_MAX, PythonTools, open_python
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
 from remit.core.messages import ToolUse
@@ -329,5 +329,34 @@ async def test_the_page_shows_a_function_that_calls_and_its_test(tmp_path: Path)
 
     try:
         assert await tools.call("owed", {"customer": "C-1"}, CONTEXT._replace(inner=inner)) == {"eur": 7.5}
+    finally:
+        await tools.close()
+
+
+FLOOD = '''
+import socket
+
+from remit.adapters.sandbox.inside import wire
+
+@tool
+def floods(ctx: Context) -> None:
+    """Say something without end, and pass over what is answered."""
+    while True:
+        wire.send(ctx._channel, {"ask": "progress", "request": {"text": "x"}})
+        try:
+            ctx._channel.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
+'''
+
+
+async def test_a_function_that_asks_without_end_is_ended_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    tools = await opened(tmp_path, FLOOD)
+    told: list[str] = []
+    try:
+        with pytest.raises(EffectFailed) as raised:
+            await tools.call("floods", {}, CONTEXT._replace(on_progress=told.append))
+        assert (raised.value.code, "asked for more than" in raised.value.message) == ("sandbox.limit", True)
+        assert len(told) == PROGRESS_MAX
     finally:
         await tools.close()

@@ -26,6 +26,8 @@ from remit.ports.effects import EffectFailed
 from remit.ports.services import Clock
 
 END_S = 5.0
+ASKS_MAX = 2_000
+"""So many things a call may ask for: other calls, and to be shown how far it is."""
 _OVERHEAD = 1024
 
 Answer: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -224,7 +226,7 @@ class _Process:
         """What it answers. Raises: EffectFailed, TooLong, ValueError, asyncio.IncompleteReadError, OSError."""
         self._said(await self.ready, "ready")
         await self._channel.send({**request.message, "bytes_max": request.bytes_max})
-        while True:
+        for _ in range(ASKS_MAX + 1):
             told = await self._channel.receive(request.bytes_max + _OVERHEAD)
             if not isinstance(told, dict) or "ask" not in told:
                 return self._said(told, "answer")
@@ -233,6 +235,8 @@ class _Process:
                 raise ValueError("no request")
             # who asks and does not listen waits for the deadline
             await self._channel.send(await request.answer(kind, asked))
+            await asyncio.sleep(0)  # what is there to be read already would keep all others waiting
+        raise EffectFailed("sandbox.limit", f"it asked for more than {ASKS_MAX} things")
 
     def _said(self, told: Any, key: str) -> Any:
         """The value under `key`. Raises: EffectFailed where it tells of an error; ValueError."""
