@@ -135,6 +135,7 @@ def test_arguments_are_looked_at(machine: str) -> None:
     assert answer(function, machine, "prlimit64", 0, 7, 0) == ALLOW
     assert answer(function, machine, "prlimit64", 0, 7, 1 << 40) != ALLOW
     assert answer(function, machine, "prlimit64", 0, 7, 4096) != ALLOW
+    assert answer(function, machine, "prlimit64", 1, 7, 0) != ALLOW  # another's
 
 
 def test_files_that_are_not_its_own_are_not_cut() -> None:

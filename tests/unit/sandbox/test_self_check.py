@@ -119,7 +119,7 @@ async def test_every_attempt_to_get_out_is_stopped(tmp_path: Path, level: Isolat
 
 
 async def test_outside_of_a_sandbox_the_same_attempts_succeed(tmp_path: Path) -> None:
-    async with planted() as world:
+    async with planted(sys.executable) as world:
         done = subprocess.run(
             [sys.executable, "-c", OUTSIDE, json.dumps({**world, "spin_s": 0.2}), ",".join(NOT_OUTSIDE)],
             cwd=tmp_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,3 +27,8 @@ class SandboxSettings:
     exactly: Isolation | None = None
     warm: int = 2
     processes_max: int = 16
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs in it."""
+        return sys.executable if self.venv is None else str(self.venv / "bin" / "python")

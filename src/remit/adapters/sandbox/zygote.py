@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -144,7 +143,7 @@ async def start_best(settings: SandboxSettings, cells: Sequence[str], on_ended: 
 
 
 async def _start(settings: SandboxSettings, control: socket.socket) -> Process:
-    python = sys.executable if settings.venv is None else str(settings.venv / "bin" / "python")
+    python = settings.python
     root = str(Path(remit.__file__).parents[1])
     inherited = control.fileno()
     try:

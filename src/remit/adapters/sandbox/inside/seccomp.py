@@ -78,13 +78,16 @@ _PROCESSES = """
 
 
 class Check(NamedTuple):
-    """A call is allowed where an argument is one of `values`, or has no bit of `none_of` and all of `all_of`."""
+    """A call is allowed where an argument is one of `values`, or has no bit of `none_of` and all of `all_of`.
+
+    And those that `zero` names are 0, all 64 bits of them.
+    """
 
     argument: int
     values: tuple[int, ...] = ()
     none_of: int = 0
     all_of: int = 0
-    high_zero: bool = False
+    zero: tuple[int, ...] = ()
 
 
 # beside what they are for, these calls can signal, spy on or change others
@@ -95,7 +98,8 @@ _CHECKS: Mapping[str, Check] = {
     "fcntl": Check(1, values=(0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1033, 1034)),
     "ioctl": Check(1, values=(0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
     "prctl": Check(0, values=(3, 15, 16, 0x53564D41)),
-    "prlimit64": Check(2, values=(0,), high_zero=True),
+    # its own limits, to read them: remit may be the same user, where there are no namespaces
+    "prlimit64": Check(0, values=(0,), zero=(2,)),
 }
 _IN_SUBPROCESSES: Mapping[str, Check] = {
     # a new namespace is not a child
@@ -227,19 +231,17 @@ def _tree(ranges: Sequence[_Range]) -> tuple[Instruction, ...]:
 
 def _passes(check: Check) -> Sequence[Instruction]:
     """Returns "allow" where the argument passes, and goes on behind itself where it does not."""
-    low = _ARGUMENTS_AT + 8 * check.argument
-    steps: list[Instruction] = []
-    if check.high_zero:
-        count = 1 + 2 * len(check.values)
-        steps += [Instruction(_LOAD, low + 4), Instruction(_JUMP_EQUAL, 0, 0, count)]
-    steps.append(Instruction(_LOAD, low))
+    steps = [Instruction(_LOAD, _ARGUMENTS_AT + 8 * check.argument)]
     for value in check.values:
         steps += [Instruction(_JUMP_EQUAL, value, 0, 1), Instruction(_RETURN, _ALLOW)]
-    if check.values:
-        return steps
-    if check.all_of:
-        steps.append(Instruction(_JUMP_ANY_BIT, check.all_of, 0, 2))
-    steps += [Instruction(_JUMP_ANY_BIT, check.none_of, 1, 0), Instruction(_RETURN, _ALLOW)]
+    if not check.values:
+        if check.all_of:
+            steps.append(Instruction(_JUMP_ANY_BIT, check.all_of, 0, 2))
+        steps += [Instruction(_JUMP_ANY_BIT, check.none_of, 1, 0), Instruction(_RETURN, _ALLOW)]
+    for argument in check.zero:
+        for half in (0, 4):
+            word = _ARGUMENTS_AT + 8 * argument + half
+            steps = [Instruction(_LOAD, word), Instruction(_JUMP_EQUAL, 0, 0, len(steps)), *steps]
     return steps
 
 

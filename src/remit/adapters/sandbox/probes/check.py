@@ -86,7 +86,7 @@ async def check_sandbox(settings: SandboxSettings, clock: Clock) -> SelfCheck:
     pool = SandboxPool(probing(settings), clock)
     try:
         isolation = await pool.start()
-        async with planted() as world:
+        async with planted(settings.python) as world:
             together = [name for name, one in table.attempts().items() if not one.ends]
             found = await asyncio.gather(*(_probed(pool, name, world) for name in together))
             # a bomb, and what has to do with time, goes alone: processes of one user share its limits
@@ -124,17 +124,25 @@ async def _probed(pool: SandboxPool, name: str, world: dict[str, Any]) -> Probed
     return Probed(name=name, tried=one.tried, closed=False, by=str(told)[:200])
 
 
+_SIBLING = "import time; print('up', flush=True); time.sleep(60)"
 BEGIN_MAX = 5
 BEGIN_PAUSE_S = 0.3
 
 
 @asynccontextmanager
-async def planted() -> AsyncIterator[dict[str, Any]]:
-    """What attempts look for outside: a file, sockets that listen, a process, a folder of another call."""
+async def planted(python: str) -> AsyncIterator[dict[str, Any]]:
+    """What attempts look for outside: a file, sockets that listen, a folder of another call, and a process.
+
+    That one is `python`'s, so of the user who the sandbox's processes are where they cannot be somebody else.
+    """
     with ExitStack() as stack:
         world = _plant(stack)
-        sibling = await asyncio.create_subprocess_exec("sleep", "60")
+        sibling = await asyncio.create_subprocess_exec(
+            *(python, "-I", "-S", "-c", _SIBLING), stdout=asyncio.subprocess.PIPE
+        )
         try:
+            if sibling.stdout is not None:
+                await sibling.stdout.readline()
             yield {**world, "spin_s": SPIN_S, "parent": os.getpid(), "sibling": sibling.pid}
         finally:
             sibling.kill()

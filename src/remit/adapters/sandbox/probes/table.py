@@ -86,7 +86,7 @@ def _processes() -> dict[str, Attempt]:
         "signal_queued": Attempt("queue a signal", call("rt_sigqueueinfo", "$parent", 0, 0)),
         "signal_by_pipe": Attempt("have the kernel signal another", of_files(tried.own_signal)),
         "priority": Attempt("change the priority of another", call("setpriority", 0, "$sibling", 19)),
-        "foreign_limits": Attempt("read our limits", of_files(_foreign_limits)),
+        "foreign_limits": Attempt("read the limits of another", of_files(_foreign_limits)),
         "compare": Attempt("compare processes", call("kcmp", "$parent", "$sibling", 0, 0, 0)),
         "exec": Attempt("start a program", of_files(tried.exec)),
         "spawn": Attempt("start a program beside it", of_files(tried.spawn)),
@@ -100,7 +100,7 @@ def _processes() -> dict[str, Attempt]:
 
 
 def _foreign_limits(world: World) -> object:
-    return resource.prlimit(world["parent"], resource.RLIMIT_NOFILE)
+    return resource.prlimit(world["sibling"], resource.RLIMIT_NOFILE)
 
 
 def _network() -> dict[str, Attempt]:
