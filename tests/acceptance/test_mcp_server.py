@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,8 +25,8 @@ def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path / "home")
 
 
-def connected(cli: Cli) -> Client:
-    command = cli.command(("mcp", "serve", CONFIG, "--as", "ana"))
+def connected(cli: Cli, config: Path = CONFIG) -> Client:
+    command = cli.command(("mcp", "serve", config, "--as", "ana"))
     return Client(StdioServerParameters(command=command[0], args=command[1:], env=dict(cli.environment)))
 
 
@@ -52,8 +53,12 @@ async def _use(client: Client, cli: Cli) -> None:
         assert not (await client.call_tool("create_ticket", ticket)).is_error
     limited = await client.call_tool("create_ticket", ticket)
     assert limited.is_error
-    assert told(limited)["error"]["code"] == "rate.limited"
-    assert "max_tickets_per_hour" in told(limited)["error"]["rule"]
+    assert limited.structured_content == told(limited)
+    why = told(limited)["error"]
+    assert (why["code"], why["rule"]) == ("rate.limited", "rate_limits.max_tickets_per_hour")
+    assert why["rule"] in why["message"]
+    assert why["source"].startswith("agent-config.yaml:")
+    assert why["remedy"]
     denied = await client.call_tool("get_customer", {"customer_id": "C-1042"})
     assert told(denied)["error"]["code"] == "data.denied"
     unknown = await client.call_tool("drop_everything", {})
@@ -72,6 +77,40 @@ async def test_the_session_is_a_run_in_the_name_of_whoever_opened_it(cli: Cli) -
     shown = cli.run("runs", "show", run["run_id"]).stdout
     assert "ana" in shown
     assert "search_kb" in shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
+async def test_a_call_that_its_client_takes_back_is_cancelled_and_recorded(cli: Cli, tmp_path: Path) -> None:
+    shop = {
+        "kind": "mcp",
+        "command": [sys.executable, "./server.py"],
+        "readable": [sys.prefix, sys.base_prefix, "server.py"],
+        "tools": {"wait": {}, "add": {}},
+    }
+    agent = {
+        "name": "a",
+        "model": "claude-sonnet-4-20250514",
+        "allowed_tools": ["wait", "add"],
+        "cost_controls": {"max_daily_spend_usd": 1, "max_cost_per_run_usd": 1},
+        "toolsets": {"shop": shop},
+    }
+    config = tmp_path / "agent-config.yaml"
+    config.write_text(json.dumps({"agent": agent}))
+    shutil.copy(ROOT / "tests" / "unit" / "mcp" / "server.py", tmp_path)
+    assert cli.run("tools", "accept", config, "shop", "--yes").exit == 0
+    async with connected(cli, config) as client, asyncio.timeout(60):
+        call = asyncio.create_task(client.call_tool("wait", {}))
+        while not cli.ask("audit", "search", "--open"):
+            await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait({call})
+        # the server was asked to stop, and whether it had done something nobody knows
+        while cli.ask("audit", "search", "--open"):
+            await asyncio.sleep(0.05)
+        (outcome,) = cli.ask("audit", "search", "--kind", "outcome")
+        assert outcome["outcome"] == "unknown"
+        added = await client.call_tool("add", {"a": 1, "b": 2})
+        assert added.structured_content == {"structured": {"result": 3}}
 
 
 @asynccontextmanager
@@ -107,6 +146,8 @@ async def test_over_http_each_caller_has_a_name_and_what_waits_outlives_the_serv
         server.terminate()
         await asyncio.to_thread(server.wait)
     approval = told(asked)["error"]["approval"]
+    assert approval in told(asked)["error"]["remedy"]
+    assert told(asked)["error"]["rule"].startswith("approvals")
     assert {run["principal"]: run["status"] for run in cli.ask("runs", "list")} == {
         "user:ana": "suspended",
         "user:ben": "succeeded",

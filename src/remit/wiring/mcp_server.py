@@ -17,6 +17,7 @@ from remit.adapters.tools.mcp.serving import serve_stdio as serve_stdio
 from remit.adapters.tools.mcp.tokens import Tokens as Tokens
 from remit.core.actions import Principal
 from remit.core.canonical import Json
+from remit.core.decisions import Decision
 from remit.core.errors import RemitError
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended
 from remit.runtime.callers import Callers
@@ -36,10 +37,8 @@ async def mcp_server(agent: OpenAgent, who: Callable[[Any], Principal]) -> Async
         try:
             outcome = await callers.call(principal, name, args)
         except RemitError as error:  # no run could be begun for it: nothing was done
-            return Reply(
-                {"error": {"code": error.code, "message": error.message, "remedy": error.remedy}},
-                is_error=True,
-            )
+            told = {"code": error.code, "message": error.message, "remedy": error.remedy}
+            return Reply({"error": told}, is_error=True)
         if isinstance(outcome, Done):
             notes = [_CUT] * outcome.truncated + [outcome.note] * bool(outcome.note)
             return Reply(outcome.value, note="\n".join(f"[remit: {note}]" for note in notes))
@@ -58,18 +57,25 @@ def _error(outcome: Outcome) -> dict[str, Json]:
     """Why a call was not done, or that nobody knows, as its caller is told it."""
     match outcome:
         case Refused(decision=decision):
-            return {
-                "code": decision.code,
-                "message": decision.explain(),
-                "rule": decision.rule,
-                "remedy": decision.remedy,
-            }
+            return _decided(decision, decision.remedy)
         case Suspended(decision=decision, approval_id=approval):
-            message = (
-                f"{decision.explain()}: a person has to approve it first. Then make the same call again."
-            )
-            return {"code": decision.code, "message": message, "approval": approval}
+            remedy = f"a person has to approve {approval} first; then make the same call again"
+            return _decided(decision, remedy) | {"approval": approval}
         case Failed(code=code, message=message, retryable=retryable, happened=happened):
-            told = f"{message} (the call took effect: do not repeat it)" if happened else message
-            return {"code": code, "message": told, "retryable": retryable}
-    return {"code": "effect.unknown", "message": "nobody knows whether it was done: do not repeat it"}
+            remedy = "the call took effect: do not repeat it" if happened else ""
+            return {"code": code, "message": message, "retryable": retryable, "remedy": remedy}
+    return {
+        "code": "effect.unknown",
+        "message": "nobody knows whether it was done",
+        "remedy": "do not repeat it: ask whoever runs this agent",
+    }
+
+
+def _decided(decision: Decision, remedy: str) -> dict[str, Json]:
+    return {
+        "code": decision.code,
+        "message": decision.explain(),
+        "rule": decision.rule,
+        "source": decision.source,
+        "remedy": remedy,
+    }
