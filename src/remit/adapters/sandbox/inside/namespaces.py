@@ -22,6 +22,9 @@ _SPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kerne
 _READ_ONLY = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
 
+_SEE = "; see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns"
+
+
 def enter(readable: Sequence[str], work: Sequence[str], *, network: bool = False) -> None:
     """Leave the host's namespaces, and see `readable` at its own place, read-only, and folders named `work`.
 
@@ -32,14 +35,19 @@ def enter(readable: Sequence[str], work: Sequence[str], *, network: bool = False
     os.umask(0o022)  # whoever the processes become must pass the folders made here
     user, group = os.getuid(), os.getgid()
     spaces = _SPACES if network else _SPACES | kernel.CLONE_NEWNET
-    if user == 0:
-        kernel.unshare(spaces)
-    else:
-        kernel.unshare(spaces | kernel.CLONE_NEWUSER)
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
-        _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
-    _build(readable, work)
+    try:
+        if user == 0:
+            kernel.unshare(spaces)
+        else:
+            kernel.unshare(spaces | kernel.CLONE_NEWUSER)
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
+            _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
+        _build(readable, work)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"this machine gives no namespaces ({error}){_SEE if user else ''}"
+        ) from error
     inner = os.fork()
     if inner:
         _wait_outside(inner)
