@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -85,6 +86,35 @@ def test_every_call_is_answered_as_the_profile_says(machine: str, name: str) -> 
             assert got == 0x00050000 | 38, call
         else:
             assert got == 0x00050000 | (ERRNO_BASE + number if profile.named else 1), call
+
+
+@pytest.mark.parametrize(("machine", "name"), ALL)
+def test_of_all_numbers_those_on_the_list_are_allowed_and_no_others(machine: str, name: str) -> None:
+    profile, numbers = PROFILES[name], kernel.numbers(machine)
+    listed = {numbers[call] for call in profile.allowed & numbers.keys()}
+    looked_at = {numbers[call] for call in profile.checks.keys() & numbers.keys()}
+    steps = program(profile, machine)
+    allowed = {number for number in range(5000) if run(steps, number, ARCH[machine]) == ALLOW}
+    assert allowed - looked_at == listed - looked_at
+
+
+def test_the_numbers_are_those_of_the_kernels_own_headers() -> None:
+    lines = (Path(__file__).parent / "linux_6_1_calls.txt").read_text().splitlines()
+    for machine, column in (("x86_64", 1), ("aarch64", 2)):
+        rows = (line.split() for line in lines if not line.startswith("#"))
+        headers = {row[0]: int(row[column]) for row in rows if row[column] != "-"}
+        numbers = kernel.numbers(machine)
+        assert len(headers) > 290
+        assert {call: numbers.get(call) for call in headers} == headers
+        # what came later has the number that all machines share
+        newer = {call: number for call, number in numbers.items() if call not in headers and number > 450}
+        assert all(
+            kernel.numbers(other).get(call) == newer[call] for other in kernel.MACHINES for call in newer
+        )
+        # and on no list stands a call whose number has not been compared
+        for profile in PROFILES.values():
+            listed = (profile.allowed | set(profile.checks)) & numbers.keys()
+            assert listed <= headers.keys() | newer.keys()
 
 
 @pytest.mark.parametrize(("machine", "name"), ALL)

@@ -85,7 +85,7 @@ def test_the_declaration_is_the_sources_and_the_files_word_is_last(tmp_path: Pat
     clock = SystemClock()
     (spec,) = declare_python("t", section(), tmp_path, clock).specs
     assert (spec.effect, spec.idempotency, spec.timeout_s) == ("read", "at_most_once", 5.0)
-    assert (spec.result_trust, spec.isolation) == ("untrusted", "namespaced")
+    assert (spec.result_trust, spec.isolation) == ("untrusted", LEAST)
     assert spec.result_schema == {"type": "integer"}
     override = {"look": {"effect": "write", "classes": ["pii"]}}
     (spec,) = declare_python("t", section(tools=override), tmp_path, clock).specs
