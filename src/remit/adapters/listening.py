@@ -1,9 +1,15 @@
-"""Sockets for the servers of this process. uvicorn is theirs to import."""
+"""The servers of this process: their sockets, and serving an application until a block ends.
+
+uvicorn is imported when a server is made, because a process that serves nothing need not pay the 0.2 s.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from remit.core.errors import RemitError
@@ -24,8 +30,59 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def started(server: Any, task: asyncio.Task[None]) -> None:
-    """Wait until a uvicorn server, which `task` serves, answers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingOptions:
+    """How requests are taken. `drain_s`: how long those that are being answered at the end may take; 0: they are cut off.
+
+    `protocol`: a class of uvicorn's, made from its h11 one; `head_bytes_max`: of a request's head; None: as uvicorn has it.
+    """
+
+    drain_s: int
+    connections_max: int | None = None
+    protocol: Callable[[type[Any]], type[Any]] | None = None
+    head_bytes_max: int | None = None
+
+
+@asynccontextmanager
+async def served(
+    application: Any, listener: socket.socket, options: ServingOptions
+) -> AsyncIterator[Callable[[], None]]:
+    """Serve an ASGI application on a socket, which is closed at the end, until the block ends or what it gives is called."""
+    import uvicorn  # noqa: PLC0415 - see the module's docstring
+    from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
+
+    config = uvicorn.Config(
+        application,
+        http="auto" if options.protocol is None else options.protocol(H11Protocol),
+        h11_max_incomplete_event_size=options.head_bytes_max,
+        limit_concurrency=options.connections_max,
+        timeout_graceful_shutdown=options.drain_s,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_level="error",
+        log_config=None,
+        lifespan="off",
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+        server.force_exit = options.drain_s == 0
+
+    # serve() would take the process's signal handlers, which are the command's
+    task = asyncio.create_task(server._serve([listener]), name="server")
+    try:
+        await _started(server, task)
+        yield stop
+    finally:
+        stop()
+        await task
+        listener.close()
+
+
+async def _started(server: Any, task: asyncio.Task[None]) -> None:
     async with asyncio.timeout(START_TIMEOUT_S):
         while not server.started:
             if task.done():

@@ -1,22 +1,22 @@
 """Webhooks over HTTP: `POST /hooks/NAME`, and nothing else.
 
 Every request is small and short: what is too large is not read on, and a connection has one request and a few
-seconds, whatever it does with them. Starlette and uvicorn are imported when a server is made, because a worker without
-webhooks need not pay the 0.2 s.
+seconds, whatever it does with them. Starlette is imported when a server is made, because a worker without webhooks
+need not pay for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from remit.adapters.listening import listen, started
+from remit.adapters.listening import ServingOptions, listen, served
 from remit.core.errors import RemitError
 
 if TYPE_CHECKING:
@@ -57,39 +57,16 @@ async def hook_server(deliver: Deliver, options: HookOptions) -> AsyncIterator[H
 
     Raises: RemitError `usage.invalid` where the address cannot be listened on.
     """
-    import uvicorn  # noqa: PLC0415 - see the module's docstring
-    from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
-
-    config = uvicorn.Config(
-        _application(deliver, options.body_bytes_max),
-        http=_impatient(H11Protocol, options.request_s),
-        h11_max_incomplete_event_size=16 * 1024,
-        limit_concurrency=options.connections_max,
-        timeout_graceful_shutdown=DRAIN_S,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        log_level="error",
-        log_config=None,
-        lifespan="off",
-        ws="none",
-    )
     listener = listen(options.host, options.port)
-    server = uvicorn.Server(config)
-
-    def stop() -> None:
-        server.should_exit = True
-
-    # serve() would take the process's signal handlers, which are the worker's
-    task = asyncio.create_task(server._serve([listener]), name="hooks")
-    try:
-        await started(server, task)
+    serving = ServingOptions(
+        drain_s=DRAIN_S,
+        connections_max=options.connections_max,
+        protocol=partial(_impatient, seconds=options.request_s),
+        head_bytes_max=16 * 1024,
+    )
+    async with served(_application(deliver, options.body_bytes_max), listener, serving) as stop:
         host, port = listener.getsockname()[:2]
         yield HookServer(f"http://{f'[{host}]' if ':' in host else host}:{port}/hooks/", stop)
-    finally:
-        stop()
-        await task
-        listener.close()
 
 
 def _application(deliver: Deliver, body_bytes_max: int) -> Starlette:

@@ -1,6 +1,6 @@
 """The model server over HTTP on the loopback: one Starlette application, one uvicorn, one process.
 
-Starlette and uvicorn are imported when a server is made, because start-up of everything else that
+Starlette is imported when a server is made, because start-up of everything else that
 imports `remit.testing` need not pay the 0.2 s.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from remit.adapters.listening import listen, started
+from remit.adapters.listening import ServingOptions, listen, served
 from remit.ports.services import Clock
 from remit.runtime.clock import SystemClock
 from remit.testing.model_server.anthropic_wire import COUNT_PATH, AnthropicWire
@@ -297,33 +297,12 @@ async def serve(
 
     Raises: RemitError `script.invalid`; `usage.invalid` where the address cannot be listened on.
     """
-    import uvicorn  # noqa: PLC0415 - see the module's docstring
-    from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
-
     model_server = ModelServer(scripts, options)
-    config = uvicorn.Config(
-        model_server.app,
-        http=resettable(H11Protocol),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        timeout_graceful_shutdown=1,
-    )
     listener = listen(host, port)
-    server = uvicorn.Server(config)
-    # serve() would take the process's signal handlers; they belong to whoever embeds us.
-    task = asyncio.create_task(server._serve([listener]), name="model-server")
-    try:
-        await started(server, task)
+    # a scripted delay must not keep the caller waiting: what is under way at the end is cut off
+    async with served(model_server.app, listener, ServingOptions(drain_s=0, protocol=resettable)):
         bound_host, bound_port = listener.getsockname()[:2]
         yield RunningServer(base_url=f"http://{bound_host}:{bound_port}", model_server=model_server)
-    finally:
-        server.should_exit = True
-        server.force_exit = True  # a scripted delay must not keep the caller waiting
-        await task
-        listener.close()
 
 
 async def run(

@@ -6,13 +6,11 @@ no page of another origin.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from mcp.server import Server
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.auth.provider import AccessToken
@@ -23,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Route
 
-from remit.adapters.listening import listen, started
+from remit.adapters.listening import ServingOptions, listen, served
 from remit.adapters.tools.mcp.serving import Context
 from remit.adapters.tools.mcp.tokens import Tokens, digest_of
 from remit.core.actions import Principal
@@ -100,28 +98,6 @@ async def serve_http(server: Server[Any], tokens: Tokens, options: HttpOptions) 
         routes=[Route(PATH, RequireAuthMiddleware(StreamableHTTPASGIApp(manager), []))],
         middleware=[Middleware(AuthenticationMiddleware, backend=BearerAuthBackend(_Verifier(tokens)))],
     )
-    config = uvicorn.Config(
-        application,
-        limit_concurrency=options.connections_max,
-        timeout_graceful_shutdown=DRAIN_S,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        log_level="error",
-        log_config=None,
-        lifespan="off",
-        ws="none",
-    )
-    http = uvicorn.Server(config)
-    try:
-        async with manager.run():
-            # serve() would take the process's signal handlers, which are the command's
-            task = asyncio.create_task(http._serve([listener]), name="mcp")
-            try:
-                await started(http, task)
-                yield f"http://{host}:{port}{PATH}"
-            finally:
-                http.should_exit = True
-                await task
-    finally:
-        listener.close()
+    serving = ServingOptions(drain_s=DRAIN_S, connections_max=options.connections_max)
+    async with manager.run(), served(application, listener, serving):
+        yield f"http://{host}:{port}{PATH}"
