@@ -15,7 +15,9 @@ import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
-from tests.acceptance.acceptance_cli import EXAMPLE, ROOT, Cli
+from tests.acceptance.acceptance_cli import EXAMPLE, PATIENCE_S, ROOT, Cli
+
+from remit.ports.journal import AuditQuery
 
 CONFIG = ROOT / "examples" / "support" / "agent-config.yaml"
 
@@ -91,6 +93,7 @@ async def test_a_call_that_its_client_takes_back_is_cancelled_and_recorded(cli: 
         "name": "a",
         "model": "claude-sonnet-4-20250514",
         "allowed_tools": ["wait", "add"],
+        "timeouts": {"tool_call_s": 600},  # nothing but the client ends the call within this test
         "cost_controls": {"max_daily_spend_usd": 1, "max_cost_per_run_usd": 1},
         "toolsets": {"shop": shop},
     }
@@ -98,14 +101,18 @@ async def test_a_call_that_its_client_takes_back_is_cancelled_and_recorded(cli: 
     config.write_text(json.dumps({"agent": agent}))
     shutil.copy(ROOT / "tests" / "unit" / "mcp" / "server.py", tmp_path)
     assert cli.run("tools", "accept", config, "shop", "--yes").exit == 0
-    async with connected(cli, config) as client, asyncio.timeout(60):
+
+    def is_open() -> bool:
+        return bool(cli.records(AuditQuery(open_only=True)))
+
+    async with connected(cli, config) as client, asyncio.timeout(PATIENCE_S):
         call = asyncio.create_task(client.call_tool("wait", {}))
-        while not cli.ask("audit", "search", "--open"):
+        while not await asyncio.to_thread(is_open):
             await asyncio.sleep(0.05)
         call.cancel()
         await asyncio.wait({call})
         # the server was asked to stop, and whether it had done something nobody knows
-        while cli.ask("audit", "search", "--open"):
+        while await asyncio.to_thread(is_open):
             await asyncio.sleep(0.05)
         (outcome,) = cli.ask("audit", "search", "--kind", "outcome")
         assert outcome["outcome"] == "unknown"
