@@ -10,7 +10,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from remit.adapters.tools.sql.guard import Guard, check_parser
+from remit.adapters.tools.sql.guard import Guard, _Named, _Rewriting, check_parser
 from remit.core.errors import RemitError
 from remit.ports.effects import EffectFailed
 
@@ -90,6 +90,11 @@ def test_what_is_left_of_any_public_statement_reads_permitted_columns_alone(shar
             'NATURAL JOIN (SELECT "id", "customer_id" FROM "crm"."orders") AS "orders"',
         ),
         ("SELECT c FROM customers c", 'SELECT c FROM (SELECT "id", "plan" FROM "customers") AS c'),
+        (
+            "SELECT c.id FROM (customers c JOIN orders o ON o.id = c.id)",
+            'SELECT c.id FROM ((SELECT "id", "plan" FROM "customers") AS c '
+            'JOIN (SELECT "id", "customer_id" FROM "crm"."orders") AS o ON o.id = c.id)',
+        ),
         ("SELECT 1 -- ; DROP TABLE customers", "SELECT 1"),
     ],
 )
@@ -130,6 +135,9 @@ def test_each_table_becomes_its_permitted_columns(sql: str, left: str) -> None:
         ),
         ('WITH "PG_SHADOW" AS (SELECT 1) SELECT * FROM pg_shadow', "args.invalid: there is no table"),
         ("WITH pg_shadow AS (SELECT 1) SELECT * FROM public.pg_shadow", "args.invalid: there is no table"),
+        # only the letters of ASCII are folded, so this stands for no table called tokens
+        ("WITH to\u212aens AS (SELECT 1) SELECT * FROM tokens", "args.invalid: there is no table tokens"),
+        ("SELECT * FROM ONLY customers", "args.invalid: only tables"),
         ("SELECT name FROM customers", "data.denied: customers.name is pii"),
         ("SELECT 1 FROM customers WHERE customers.name LIKE 'A%'", "data.denied: customers.name is pii"),
         ("SELECT $1", "args.invalid"),
@@ -148,6 +156,54 @@ def test_what_is_not_plainly_reading_is_refused(sql: str, why: str) -> None:
     assert refused(sql).startswith(why)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT EXTRACT({} FROM now()) FROM customers",
+        "SELECT date_part({}, now()) FROM customers",
+        "SELECT date_trunc({}, now()) FROM customers",
+        "SELECT 1::varchar({})",
+        "SELECT CAST(id AS CHAR CHARACTER SET {}) FROM customers",
+        "SELECT CONVERT(id USING {}) FROM customers",
+        "SELECT CHAR(65 USING {})",
+        "SELECT INTERVAL '1' YEAR TO {}",
+    ],
+)
+def test_no_word_of_a_statement_becomes_sql(sql: str) -> None:
+    for quote in "\"'":
+        for end in (
+            "day from now()), (select word from secrets), extract(day",
+            "day) --",
+            "day;x",
+            "day'), ('",
+        ):
+            text = sql.format(f"{quote}{end.replace(quote, quote * 2)}{quote}")
+            try:
+                left = GUARD.check(text, frozenset()).sql
+            except EffectFailed as error:
+                assert error.code == "args.invalid"  # noqa: PT017 - or it is a value, and no word
+            else:
+                assert end.replace("'", "''") in left
+                assert "SECRETS" not in left
+
+
+def test_what_is_written_is_read_once_more() -> None:
+    rewriting = _Rewriting(GUARD, DENIED, _Named.by(sqlglot.parse_one("SELECT 1")))  # type: ignore[arg-type]
+    tree = sqlglot.parse_one("SELECT id FROM customers", dialect="postgres")
+    text = rewriting.rewritten(tree).sql(dialect="postgres")
+    rewriting.check_written(text)
+    for other in (
+        text.replace('"plan"', '"name"'),
+        text.replace('"customers")', '"customers" WHERE true)'),
+        text + " UNION SELECT id FROM orders",
+        text + " UNION SELECT * FROM pg_shadow",
+        text + "; SELECT pg_sleep(1)",
+        "DELETE FROM customers",
+    ):
+        with pytest.raises(EffectFailed):
+            rewriting.check_written(other)
+
+
 def test_denied_columns_may_read_null_instead() -> None:
     guard = Guard(tables=TABLES, masks=True)  # type: ignore[arg-type]
     found = guard.check("SELECT name FROM customers", DENIED)  # type: ignore[arg-type]
@@ -164,6 +220,8 @@ def test_denied_columns_may_read_null_instead() -> None:
         ("SELECT count(*) FROM customers", ("pii",)),  # careful: a star may stand for all
         ("SELECT upper(name) AS x FROM customers", ("pii",)),
         ("SELECT c FROM customers c", ("pii",)),
+        ("SELECT b FROM customers AS c(a, b)", ("pii",)),  # by its place
+        ("WITH c(a, b) AS (SELECT id, plan FROM customers) SELECT b FROM c", ()),
         ("SELECT (c).name FROM customers c", ("pii",)),
         ("SELECT id FROM customers NATURAL JOIN orders", ("pii", "financial")),
         ("SELECT id FROM customers JOIN orders USING (total)", ("financial",)),

@@ -2,14 +2,17 @@
 
 The text that a model wrote is never run. It is parsed; what is not plainly reading is refused; each table becomes a
 sub-query of its permitted columns; and what is run is written from that tree. So a column that is denied is not there,
-by whatever way it is asked for, and two parsers that disagree cannot be played against each other. That holds beside
-the grants of the role, which remain the boundary.
+by whatever way it is asked for, and two parsers that disagree cannot be played against each other. What was written is
+read once more before it is run: a word that is written as it came may have become a statement. That holds beside the
+grants of the role, which remain the boundary.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+import string
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,6 +42,9 @@ _FUNCTION_NAMES = (
     "timestamp_diff current_localtime localtime localtimestamp"
 )
 FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
+_WORDS = re.compile(r"[A-Za-z0-9_]+( [A-Za-z0-9_]+)*")
+_FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_TABLE_PARTS = frozenset({"this", "db", "alias", "joins"})
 _READING = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 _FORBIDDEN = (
     exp.DML,
@@ -94,13 +100,13 @@ class Guard:
         try:
             tree = _parse(sql, self.dialect)
             rewriting = _Rewriting(self, denied, _Named.by(tree))
-            rewriting.visit(tree, frozenset())
-            text = rewriting.replaced(tree).sql(
+            text = rewriting.rewritten(tree).sql(
                 dialect=self.dialect,
                 copy=False,  # the tree is ours
                 comments=False,
                 unsupported_level=errors.ErrorLevel.RAISE,
             )
+            rewriting.check_written(text)
         except (errors.SqlglotError, RecursionError, ValueError) as error:
             clear = isinstance(error, errors.ParseError | errors.UnsupportedError)
             told = str(error).splitlines()[0][:200] if clear else "it is nested too deeply"
@@ -154,6 +160,8 @@ def _check_node(node: exp.Expr) -> None:
             raise EffectFailed("args.invalid", "a function is named without a schema")
     if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.USERDEFINED:
         raise EffectFailed("args.invalid", "only the types that every database has are permitted")
+    if isinstance(node, exp.Var) and not _WORDS.fullmatch(node.name):  # it is written as it came
+        raise EffectFailed("args.invalid", f"{_plain(node.name)[:60]} is no unit and no name of a kind")
 
 
 class _Named(NamedTuple):
@@ -178,9 +186,32 @@ class _Named(NamedTuple):
                     whole = True
                 case exp.Join():
                     whole = whole or bool(one.args.get("method"))
+                case exp.TableAlias():  # which may give every column another name
+                    whole = whole or (isinstance(one.parent, exp.Table) and bool(one.args.get("columns")))
         # the name of a table, used as a column, is its row
         whole = whole or not rows.isdisjoint(columns)
         return cls(anything=frozenset(anything), columns=frozenset(columns), whole=whole)
+
+
+def _real_tables(node: exp.Expr, visible: frozenset[str] = frozenset()) -> Iterator[exp.Table]:
+    """Every table at or below `node` but for those that WITH clauses stand for; `visible`: those that do here."""
+    clause = node.args.get("with_") or node.args.get("with")
+    if isinstance(clause, exp.With):
+        names = [_name_of(one.args["alias"].this) for one in clause.expressions]
+        if clause.args.get("recursive"):
+            visible |= set(names)
+        for name, one in zip(names, clause.expressions, strict=True):
+            yield from _real_tables(one.this, visible)
+            visible |= {name}
+    if isinstance(node, exp.Table):
+        given = {part for part, value in node.args.items() if value}
+        if not isinstance(node.this, exp.Identifier) or not given <= _TABLE_PARTS:
+            raise EffectFailed("args.invalid", "only tables can be read")
+        if node.args.get("db") is not None or _name_of(node.this) not in visible:
+            yield node
+    for child in node.iter_expressions():
+        if child is not clause:
+            yield from _real_tables(child, visible)
 
 
 class _Rewriting:
@@ -192,48 +223,51 @@ class _Rewriting:
         self._named = named
         self._read: set[DataClass] = set()
         self._tables = {name.rpartition(".")[2]: name for name in guard.tables}
-        self._places: list[tuple[exp.Table, exp.Subquery]] = []
+        self._sources: dict[str, exp.Select] = {}
 
     @property
     def classes(self) -> tuple[DataClass, ...]:
         return tuple(name for name in DATA_CLASSES if name in self._read and name != "public")
 
-    def replaced(self, tree: exp.Expr) -> exp.Expr:
+    def rewritten(self, tree: exp.Expr) -> exp.Expr:
         """`tree`, with the sub-queries in their places."""
-        for table, subquery in self._places:
-            table.replace(subquery)
+        for table in tuple(_real_tables(tree)):
+            alias = table.args.get("alias") or exp.TableAlias(
+                this=exp.to_identifier(_name_of(table.this), quoted=True)
+            )
+            source = self._source(self._full_name(table)).copy()
+            table.replace(exp.Subquery(this=source, alias=alias, joins=table.args.get("joins")))
         return tree
 
-    def visit(self, node: exp.Expr, visible: frozenset[str]) -> None:
-        """Look at every table below `node`; `visible`: the WITH clauses that stand for tables here."""
-        clause = node.args.get("with_") or node.args.get("with")
-        if isinstance(clause, exp.With):
-            names = [_name_of(one.args["alias"].this) for one in clause.expressions]
-            if clause.args.get("recursive"):
-                visible |= set(names)
-            for name, one in zip(names, clause.expressions, strict=True):
-                self.visit(one.this, visible)
-                visible |= {name}
-        if isinstance(node, exp.Table):
-            self._table(node, visible)
-        for child in node.iter_expressions():
-            if child is not clause:
-                self.visit(child, visible)
+    def check_written(self, text: str) -> None:
+        """Return where `text`, read again, reads nothing but what was put there. Raises: EffectFailed."""
+        for tree in sqlglot.parse(text, dialect=self._guard.dialect):
+            if not isinstance(tree, _READING):
+                raise EffectFailed("args.invalid", "exactly one statement is permitted")
+            for node in tree.walk():
+                _check_node(node)
+            for table in _real_tables(tree):
+                if table.parent_select != self._sources.get(self._full_name(table)):
+                    raise EffectFailed("args.invalid", "only tables can be read")
 
-    def _table(self, table: exp.Table, visible: frozenset[str]) -> None:
-        if not isinstance(table.this, exp.Identifier) or table.args.get("catalog"):
-            raise EffectFailed("args.invalid", "only tables can be read")
+    def _full_name(self, table: exp.Table) -> str:
         name, schema = _name_of(table.this), table.args.get("db")
-        if schema is None and name in visible:
-            return
         full = self._tables.get(name)
         if full is None or (schema is not None and f"{_name_of(schema)}.{name}" != full):
             known = ", ".join(self._guard.tables) or "none"
             raise EffectFailed("args.invalid", f"there is no table {name[:60]}; there are: {known}")
-        columns = self._guard.tables[full]
-        self._places.append((table, self._subquery(table, full, columns)))
+        return full
 
-    def _subquery(self, table: exp.Table, full: str, columns: Mapping[str, DataClass]) -> exp.Subquery:
+    def _source(self, full: str) -> exp.Select:
+        """What is read of a table."""
+        if full not in self._sources:
+            schema, _, name = full.rpartition(".")
+            table = exp.Table(this=_quoted(name), db=_quoted(schema) if schema else None)
+            self._sources[full] = exp.Select(expressions=self._shown(full), from_=exp.From(this=table))
+        return self._sources[full]
+
+    def _shown(self, full: str) -> list[exp.Expr]:
+        columns = self._guard.tables[full]
         shown: list[exp.Expr] = []
         for column, data_class in columns.items():
             is_named = self._named.whole or column in self._named.anything
@@ -247,12 +281,7 @@ class _Rewriting:
                 raise self._refusal(full, column, columns)
         if not shown:
             raise EffectFailed("data.denied", f"every column of {full} is of a class that is not permitted")
-        schema, _, name = full.rpartition(".")
-        source = exp.Table(this=_quoted(name), db=_quoted(schema) if schema else None)
-        alias = table.args.get("alias") or exp.TableAlias(
-            this=exp.to_identifier(_name_of(table.this), quoted=True)
-        )
-        return exp.Subquery(this=exp.Select(expressions=shown, from_=exp.From(this=source)), alias=alias)
+        return shown
 
     def _is_permitted_elsewhere(self, column: str) -> bool:
         """Another table has a column of that name that may be read: the database finds out which is meant."""
@@ -272,5 +301,5 @@ def _quoted(name: str) -> exp.Identifier:
 
 
 def _name_of(identifier: exp.Expr) -> str:
-    """The name that a database takes an identifier for: folded, unless it is quoted."""
-    return identifier.name if identifier.args.get("quoted") else identifier.name.lower()
+    """The name that a database takes an identifier for: folded (of ASCII alone), unless it is quoted."""
+    return identifier.name if identifier.args.get("quoted") else identifier.name.translate(_FOLDED)
