@@ -113,6 +113,7 @@ async def test_killing_it_ends_everything(user: str) -> None:
     assert process.stdout is not None
     said = await process.stdout.readline()
     if not said:
+        await process.wait()
         pytest.skip("no namespaces")
     assert "sleep 301" in await _processes()
     process.kill()
