@@ -44,13 +44,24 @@ def section_of(**keys: Any) -> McpToolset:
     return McpToolset.model_validate({key: value for key, value in given.items() if value is not None})
 
 
-def context(timeout_s: float = 20.0) -> CallContext:
+def context(timeout_s: float = 60.0) -> CallContext:
     return CallContext(
         run_id="r",
         tenant="t",
         agent="a",
         idempotency_key="k",
         constraints=Constraints(timeout_s=timeout_s, output_bytes_max=65_536),
+    )
+
+
+def odd_section(*tools: str) -> McpToolset:
+    """The server that speaks by hand, and so starts at once."""
+    server = SERVER.with_name("odd_server.py")
+    return section_of(
+        command=[sys.executable, "-I", "-S", str(server)],
+        env={},
+        readable=[sys.prefix, sys.base_prefix, str(server)],
+        tools={name: {} for name in tools},
     )
 
 
@@ -86,7 +97,7 @@ async def served_over_http(*, is_old: bool = False, port: int = 0) -> AsyncItera
     asgi = old if is_old else app
     http = uvicorn.Server(uvicorn.Config(asgi, host="127.0.0.1", port=port, log_level="error"))
     serving = asyncio.create_task(http.serve())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not http.started:
             await asyncio.sleep(0.01)
     try:

@@ -26,6 +26,7 @@ NAMES = (
     "mute",
     "broken",
     "refuses",
+    "last",
 )
 cancelled: list[Any] = []
 changed = False
@@ -108,6 +109,9 @@ def call(number: Any, name: str) -> None:
         say(id=number, error={"code": -32603, "message": "half of it was done"})
     elif name == "refuses":
         say(id=number, error={"code": -32602, "message": "no\x1b[8m"})
+    elif name == "last":
+        say(id=number, result=text("done"))
+        sys.exit(0)
     elif name == "halves":
         sys.stdout.write('{"jsonrpc": "2.0", "id"')
         sys.stdout.flush()

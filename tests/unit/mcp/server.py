@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from threading import Timer
 
 from mcp.server import MCPServer
 
@@ -42,13 +41,6 @@ def fail() -> str:
 def end() -> str:
     """Ends the server."""
     os._exit(3)
-
-
-@server.tool()
-def end_soon() -> str:
-    """Ends the server, once it has answered."""
-    Timer(0.05, os._exit, [0]).start()
-    return "soon"
 
 
 @server.tool()

@@ -8,7 +8,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.unit.mcp.mcp_servers import CLOCK, accept, context, over_http, section_of, served_over_http
+from tests.unit.mcp.mcp_servers import (
+    CLOCK,
+    accept,
+    context,
+    odd_section,
+    over_http,
+    section_of,
+    served_over_http,
+)
 
 from remit.adapters.tools.mcp.connection import Connection, Streams, Unheard, transport_of
 from remit.adapters.tools.mcp.pins import read_pins
@@ -43,12 +51,12 @@ class World:
 
         return connect
 
-    async def adds(self) -> None:
-        assert (await self.tools.call("add", ADD, context()))["structured"] == {"result": 2}
+    async def answers(self) -> None:
+        assert await self.tools.call(self.tools.specs[0].name, ADD, context())
 
     async def is_away(self) -> float | None:
         with pytest.raises(EffectFailed, match="the server shop is away") as raised:
-            await self.tools.call("add", ADD, context())
+            await self.tools.call(self.tools.specs[0].name, ADD, context())
         assert raised.value.retryable
         return raised.value.retry_after_s
 
@@ -70,9 +78,9 @@ async def opened(opening: AsyncExitStack, folder: Path, section: McpToolset) -> 
 async def test_a_server_that_does_not_come_back_is_tried_ever_less_often(
     tmp_path: Path, opening: AsyncExitStack
 ) -> None:
-    world = await opened(opening, tmp_path, section_of(tools={"add": {}, "end": {}}))
+    world = await opened(opening, tmp_path, odd_section("plain", "halves"))
     with pytest.raises(Unheard):
-        await world.tools.call("end", {}, context())
+        await world.tools.call("halves", {}, context())
     world.is_down = True
     pauses = []
     for attempt in range(9):
@@ -83,20 +91,20 @@ async def test_a_server_that_does_not_come_back_is_tried_ever_less_often(
         world.clock.advance(pauses[-1] or 0)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     world.is_down = False
-    await world.adds()
+    await world.answers()
     # once it has answered it is as any other: the next time it is tried at once
     with pytest.raises(Unheard):
-        await world.tools.call("end", {}, context())
-    await world.adds()
+        await world.tools.call("halves", {}, context())
+    await world.answers()
 
 
 async def test_a_server_that_dies_in_each_call_is_not_started_for_each(
     tmp_path: Path, opening: AsyncExitStack
 ) -> None:
-    world = await opened(opening, tmp_path, section_of(tools={"end": {}, "add": {}}))
+    world = await opened(opening, tmp_path, odd_section("plain", "halves"))
     for _ in range(2):
         with pytest.raises(Unheard):
-            await world.tools.call("end", {}, context())
+            await world.tools.call("halves", {}, context())
     assert await world.is_away() == 1
     assert world.connected == 2
 
@@ -104,34 +112,34 @@ async def test_a_server_that_dies_in_each_call_is_not_started_for_each(
 async def test_a_server_that_ended_while_nobody_called_is_known_to_have_ended(
     tmp_path: Path, opening: AsyncExitStack
 ) -> None:
-    world = await opened(opening, tmp_path, section_of(tools={"end_soon": {}, "add": {}}))
-    await world.tools.call("end_soon", {}, context())
-    async with asyncio.timeout(20):
+    world = await opened(opening, tmp_path, odd_section("plain", "last"))
+    await world.tools.call("last", {}, context())
+    async with asyncio.timeout(60):
         while world.connection.is_open:
             await asyncio.sleep(0.01)
-    await world.adds()  # a write, of which nobody has to wonder whether the dead server did it
+    await world.answers()  # a write, of which nobody has to wonder whether the dead server did it
     assert world.connected == 2
 
 
 async def test_calls_that_come_while_it_is_connected_to_wait_for_the_one_connection(
     tmp_path: Path, opening: AsyncExitStack
 ) -> None:
-    world = await opened(opening, tmp_path, section_of(tools={"end": {}, "add": {}}))
+    world = await opened(opening, tmp_path, odd_section("plain", "halves"))
     with pytest.raises(Unheard):
-        await world.tools.call("end", {}, context())
-    await asyncio.gather(*(world.adds() for _ in range(5)))
+        await world.tools.call("halves", {}, context())
+    await asyncio.gather(*(world.answers() for _ in range(5)))
     assert world.connected == 2
 
 
 async def test_a_call_has_no_more_time_because_its_server_is_started(
     tmp_path: Path, opening: AsyncExitStack
 ) -> None:
-    world = await opened(opening, tmp_path, section_of(tools={"end": {}, "add": {}}))
+    world = await opened(opening, tmp_path, odd_section("plain", "halves"))
     with pytest.raises(Unheard):
-        await world.tools.call("end", {}, context())
+        await world.tools.call("halves", {}, context())
     with pytest.raises(EffectFailed, match="is not ready yet"):
-        await world.tools.call("add", ADD, context(0.001))
-    await world.adds()  # what was begun for the one is there for the next
+        await world.tools.call("plain", ADD, context(0.001))
+    await world.answers()  # what was begun for the one is there for the next
     assert world.connected == 2
 
 
@@ -141,11 +149,11 @@ async def test_a_server_over_http_that_was_down_was_not_asked_and_is_found_again
 ) -> None:
     async with served_over_http(is_old=is_old) as url:
         world = await opened(opening, tmp_path, over_http(url))
-        await world.adds()
+        await world.answers()
     await world.is_away()
     async with served_over_http(is_old=is_old, port=int(url.split(":")[2].split("/")[0])):
         world.clock.advance(60)
         if is_old:
             await world.is_away()  # the new process knows nothing of the session with the old one
             world.clock.advance(60)
-        await world.adds()
+        await world.answers()
