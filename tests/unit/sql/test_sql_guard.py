@@ -244,3 +244,37 @@ def test_what_is_nested_deep_is_refused_and_ends_nothing(piece: str) -> None:
     with pytest.raises(EffectFailed) as raised:
         GUARD.check(text, frozenset())
     assert raised.value.code == "args.invalid"
+
+
+DOUBLING = (
+    "WITH a0 AS (SELECT 'x' AS s), {} SELECT s FROM a30",
+    ", ".join(f"a{n} AS (SELECT s || s AS s FROM a{n - 1})" for n in range(1, 31)),
+)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        DOUBLING[0].format(DOUBLING[1]),
+        DOUBLING[0].format(DOUBLING[1].replace("AS (", "AS NOT MATERIALIZED (")),
+        DOUBLING[0].format(
+            ", ".join(
+                f"a{n} AS (SELECT x.s FROM a{n - 1} x, (a{n - 1} y CROSS JOIN a0))" for n in range(1, 31)
+            )
+        ),
+        DOUBLING[0].format(
+            ", ".join(f"a{n} AS (SELECT s FROM a{n - 1} UNION SELECT s FROM a{n - 1})" for n in range(1, 31))
+        ),
+        "SELECT s || s AS s FROM (" * 30 + "SELECT 'x' AS s" + "".join(f") q{n}" for n in range(30)),
+    ],
+)
+def test_a_statement_that_doubles_itself_is_refused(sql: str) -> None:
+    # a planner writes it out, which no deadline stops: at 22 times PostgreSQL takes minutes, or ends
+    assert "used too often" in refused(sql)
+
+
+@pytest.mark.parametrize(
+    "kind", ["regclass", "regrole", "regprocedure", "tsquery", "jsonpath", "oid", "customers"]
+)
+def test_no_type_looks_up_what_it_is_given(kind: str) -> None:
+    assert "only the types" in refused(f"SELECT id::{kind} FROM customers")

@@ -181,6 +181,43 @@ async def test_rows_and_bytes_are_cut_while_they_come(place: Place, opened: Open
     assert len(json.dumps(found)) < 10_000
 
 
+async def test_a_row_that_is_larger_than_all_that_is_returned_is_not_even_sent(
+    place: Place, opened: Open
+) -> None:
+    toolset = opened(place.reader(), free=True)
+    wide = "SELECT string_agg(a.customer_id, ',') AS s FROM orders a, orders b"  # 190 kB
+    said = await refusal(toolset, wide, output_bytes_max=10_000)
+    assert (
+        said == "tool.failed: the query failed: bytes in one row are more than may be returned: ask for less"
+    )
+    assert (await ask(toolset, wide, output_bytes_max=1_000_000))["row_count"] == 1
+    assert (await ask(toolset, "SELECT id FROM orders ORDER BY id DESC LIMIT 2"))["rows"] == [
+        {"id": 200},
+        {"id": 199},
+    ]
+    assert (await ask(toolset, "SELECT 1 AS a, 2 AS a, 'x' AS a"))["rows"] == [{"a": 1, "a_2": 2, "a_3": "x"}]
+    assert "TooManyColumns" in await refusal(toolset, "SELECT " + ", ".join(["1"] * 1_700))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name::int FROM customers",
+        "SELECT string_agg(name, ',')::timestamp FROM customers",
+        "SELECT now() AT TIME ZONE (name || '!') FROM customers",
+        "SELECT to_date(name, 'YYYY') FROM customers",
+        "SELECT date_trunc(name, now()) FROM customers",
+        "SELECT (name || '{')::json FROM customers",
+        "SELECT name::uuid FROM customers",
+    ],
+)
+async def test_no_complaint_repeats_what_is_stored(place: Place, opened: Open, sql: str) -> None:
+    # what comes back as an error has no label, and would be data of no class
+    said = await refusal(opened(place.reader(), free=True), sql)
+    assert "Ada" not in said
+    assert said.startswith(("tool.failed: the query failed: ", "args.invalid: "))
+
+
 async def test_a_connection_that_the_server_has_ended_is_replaced(place: Place, opened: Open) -> None:
     toolset = opened(place.reader(), free=True)
     await ask(toolset, "SELECT 1 AS one")

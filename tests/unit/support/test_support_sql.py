@@ -254,6 +254,19 @@ async def test_a_doubling_chain_of_ctes_is_refused_before_it_is_compiled(toolset
     assert time.monotonic() - began < 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [("'c{}'", ""), ("c{}", '("(")'), ("c{}", "(')')"), ("c{}", "(' as ')"), ("'as{}'", "")],
+)
+async def test_a_doubling_chain_cannot_hide_its_names(toolset, make_context, name, columns):
+    chain = [f"{name.format(0)}{columns} as (select 1)"]
+    for n in range(18):
+        above = name.format(n)
+        chain.append(f"{name.format(n + 1)}{columns} as (select 1 from {above} a, {above} b)")
+    with pytest.raises(EffectFailed, match="too often"):
+        await query(toolset, make_context, f"with {', '.join(chain)} select count(*) from {name.format(18)}")
+
+
 async def test_costly_single_steps_end_near_the_deadline(toolset, make_context):
     hay = "replace('0000000000', '0', '" + "a" * 1500 + "')"
     began = time.monotonic()

@@ -45,6 +45,7 @@ LIMITS: Final = (
     (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),
 )
 _START = frozenset({"select", "with", "values"})
+_SIGNS = frozenset({"(", ")", ".", "as"})
 # A keyword stands free of SQLite's identifier characters, in strings too: a false alarm costs a rephrasing.
 _HIDDEN_READ = re.compile(r"(?<![A-Za-z0-9_$])(using|natural)(?![A-Za-z0-9_$])", re.IGNORECASE)
 _TOKEN = re.compile(
@@ -79,13 +80,12 @@ def _has_surrogate(text: str) -> bool:
 
 
 def _tokens(sql: str) -> Iterator[str]:
-    """The tokens of `sql` without comments; names in lower case and without quotes, strings as `'`."""
+    """The tokens of `sql` without comments, in lower case; names without quotes, among them strings, which may be names."""
     for match in _TOKEN.finditer(sql):
         text = match[0]
-        if match.lastgroup == "quoted":
-            yield text[1:-1].lower()
-        elif match.lastgroup == "string":
-            yield "'"
+        if match.lastgroup in ("quoted", "string"):
+            name = text[1:-1].lower()
+            yield f" {name}" if name in _SIGNS else name  # what only looks like one
         elif match.lastgroup != "skip":
             yield text.lower()
 

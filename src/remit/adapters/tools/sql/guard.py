@@ -19,6 +19,7 @@ from typing import NamedTuple
 import sqlglot.parser
 from sqlglot import errors, exp
 
+from remit.adapters.tools.sql.growth import grown
 from remit.adapters.tools.sql.tables import FREE_CHARS_MAX
 from remit.core.errors import RemitError
 from remit.core.labels import DATA_CLASSES, DataClass
@@ -27,6 +28,7 @@ from remit.ports.effects import EffectFailed
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings repeat what a model wrote
 
 NODES_MAX = 10_000
+GROWN_MAX = 20_000
 _FUNCTION_NAMES = (
     # what sqlglot counts as functions, and is none, has a name here as well
     "and or xor case if exists cast try_cast not in "
@@ -42,6 +44,10 @@ _FUNCTION_NAMES = (
     "timestamp_diff current_localtime localtime localtimestamp"
 )
 FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
+_T = exp.DataType.Type
+# none of those that look up what they are given, such as regclass: their complaint repeats it
+_TYPES = exp.DataType.NUMERIC_TYPES | exp.DataType.TEMPORAL_TYPES | exp.DataType.TEXT_TYPES
+_TYPES |= {_T.ARRAY, _T.BOOLEAN, _T.INTERVAL, _T.TIME, _T.TIMETZ, _T.UUID, _T.JSON, _T.JSONB, _T.NULL}
 _WORDS = re.compile(r"[A-Za-z0-9_]+( [A-Za-z0-9_]+)*")
 _FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _TABLE_PARTS = frozenset({"this", "db", "alias", "joins"})
@@ -142,6 +148,8 @@ def _parse(sql: str, dialect: str) -> exp.Expr:
         if count > NODES_MAX:
             raise EffectFailed("args.invalid", "the statement is too large: ask for less")
         _check_node(node)
+    if grown(tree).whole > GROWN_MAX:
+        raise EffectFailed("args.invalid", "what the statement computes is used too often within it")
     return tree
 
 
@@ -158,7 +166,7 @@ def _check_node(node: exp.Expr) -> None:
             raise EffectFailed("args.invalid", f"the function {name[:60]} is not permitted")
         if isinstance(node.parent, exp.Dot):
             raise EffectFailed("args.invalid", "a function is named without a schema")
-    if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.USERDEFINED:
+    if isinstance(node, exp.DataType) and (type(node) is not exp.DataType or node.this not in _TYPES):
         raise EffectFailed("args.invalid", "only the types that every database has are permitted")
     if isinstance(node, exp.Var) and not _WORDS.fullmatch(node.name):  # it is written as it came
         raise EffectFailed("args.invalid", f"{_plain(node.name)[:60]} is no unit and no name of a kind")

@@ -49,6 +49,16 @@ UNION ALL (SELECT 'it may change the table ' || pg_class.oid::regclass FROM pg_c
            OR has_any_column_privilege(pg_class.oid, 'INSERT, UPDATE'))
     ORDER BY 1 LIMIT 5)
 """
+# a row that is larger than all that may be returned is not even sent
+_BOUNDED = """
+SELECT * FROM (
+{sql}
+) AS bounded WHERE CASE WHEN octet_length(bounded::text) > {bytes_max}
+    THEN (octet_length(bounded::text) || '{too_large}')::boolean ELSE true END
+"""
+_TOO_LARGE = " bytes in one row are more than may be returned"
+# what complains of a name or of a rule; other complaints repeat what is stored
+_TOLD_CLASSES = frozenset({"0A", "23", "25", "42", "P0"})
 _UNREADABLE = "SELECT has_column_privilege(%s::regclass, %s, 'SELECT')"
 
 
@@ -94,7 +104,7 @@ class Postgres:
             try:
                 return self._read(sql, values, constraints, deadline)
             except psycopg.OperationalError as error:
-                if isinstance(error, errors.QueryCanceled) or deadline.passed:
+                if isinstance(error, errors.QueryCanceled) or _is_limit(error) or deadline.passed:
                     raise
                 self.drop_idle()  # the server has ended them: once more, on a new one
                 return self._read(sql, values, constraints, deadline)
@@ -173,6 +183,11 @@ class Postgres:
         )
 
 
+def bounded(sql: str, constraints: Constraints) -> str:
+    """A SELECT of which no row is larger than what may be returned."""
+    return _BOUNDED.format(sql=sql, bytes_max=constraints.output_bytes_max, too_large=_TOO_LARGE)
+
+
 def _cancel(connection: psycopg.Connection[Any]) -> None:
     # it asks the server by a connection of its own, which takes its time
     threading.Thread(target=connection.cancel_safe, kwargs={"timeout": 5.0}, daemon=True).start()
@@ -227,11 +242,20 @@ def _failure(error: psycopg.Error, deadline: Deadline) -> EffectFailed:
     """What did not happen, and why: a read, or a change that was rolled back."""
     if isinstance(error, errors.QueryCanceled) or deadline.passed:
         return EffectFailed("tool.timeout", "the query ran out of time: ask for less", retryable=True)
-    if isinstance(error, psycopg.OperationalError):
+    if isinstance(error, psycopg.OperationalError) and not _is_limit(error):
         return EffectFailed("tool.failed", "the database cannot be reached", retryable=True)
     return EffectFailed("tool.failed", f"the query failed: {_told(error)}")
 
 
+def _is_limit(error: psycopg.Error) -> bool:
+    """Whether the statement is more than the server does, and not the server away."""
+    return (error.sqlstate or "").startswith("54")
+
+
 def _told(error: psycopg.Error) -> str:
-    text = error.diag.message_primary or type(error).__name__
+    text = error.diag.message_primary or ""
+    if _TOO_LARGE in text:
+        return f"{_TOO_LARGE.strip()}: ask for less"
+    if (error.sqlstate or "")[:2] not in _TOLD_CLASSES:
+        text = type(error).__name__
     return "".join(one for one in text if one.isprintable())[:300]

@@ -12,7 +12,7 @@ from remit.adapters.tools.sql import sqlite
 from remit.adapters.tools.sql.authorizer import Authorizer
 from remit.adapters.tools.sql.guard import Guard, check_parser
 from remit.adapters.tools.sql.labels import unlabelled
-from remit.adapters.tools.sql.postgres import Postgres
+from remit.adapters.tools.sql.postgres import Postgres, bounded
 from remit.adapters.tools.sql.specs import parts_of, tables_of, writes
 from remit.adapters.tools.threads import RESERVE, ThreadedTools, Work
 from remit.core.canonical import Json
@@ -98,7 +98,8 @@ class _PostgresTools(ThreadedTools):
 
     def _free(self, args: Json, context: CallContext, deadline: Deadline) -> Json:
         guarded = self._guard.check(args["sql"], context.constraints.denied_classes)
-        found = self._database.read(guarded.sql, None, context.constraints, deadline)
+        sql = bounded(guarded.sql, context.constraints)
+        found = self._database.read(sql, None, context.constraints, deadline)
         return {**found, "classes": list(guarded.classes)}
 
     def _named(self, query: QuerySection) -> Work:
