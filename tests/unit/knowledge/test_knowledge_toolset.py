@@ -199,3 +199,40 @@ def test_any_bytes_are_a_page_or_none(name: str, content: bytes) -> None:
         return
     assert "\x02" not in page.body
     assert len(page.title) <= 200
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Visibility: internal",
+        "visibility: internal-only",
+        "visibility: 'staff only'",
+        '"visibility": internal',
+        "visibility: [internal]",
+        "visibility:\n  - internal",
+        "  visibility: internal",
+        "visibility: public\nvisibility: internal",
+    ],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_what_does_not_say_that_it_is_public_is_not_even_in_a_public_folder(said: str, line_end: str) -> None:
+    text = f"---\ntitle: C#\n{said}\n---\nbody".replace("\n", line_end)
+    page = read_page("a.md", text.encode(), "public")
+    assert (page.title, page.visibility, page.body) == ("C#", "internal", "body")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.md", "---\ntitle: a" + " " * 900_000 + "b\n---\n"),
+        ("a.md", "# a" + " #" * 400_000 + "b\n"),
+        ("a.html", "</td>" * 400_000),
+        ("a.html", "<!--" * 400_000),
+        ("a.html", "<!--" * 400_000 + ">"),
+        ("a.html", "<script>" + "</scrip" * 200_000),
+        ("a.html", "</a" * 400_000),
+    ],
+)
+def test_no_page_takes_the_square_of_its_length(name: str, content: str) -> None:
+    # these took hours: a test of the time it takes is that it ends
+    assert read_page(name, content.encode()).visibility == "internal"

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.knowledge.passages import match_expression, passage
-from remit.adapters.tools.knowledge.readers import Page, Unreadable, Visibility, is_page, read_page
+from remit.adapters.tools.knowledge.readers import Page, Unreadable, Visibility, bytes_max, is_page, read_page
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
 from remit.core.errors import RemitError
@@ -184,7 +184,8 @@ class KnowledgeBase:
     def _take(self, connection: sqlite3.Connection, one: _File, known: tuple[int, str, str] | None) -> None:
         if known is not None and known[1] == one.mark:
             return
-        content = one.file.read_bytes()
+        with one.file.open("rb") as file:
+            content = file.read(bytes_max(one.file.name) + 1)
         digest = f"{hashlib.sha256(content).hexdigest()} {one.visibility}"
         if known is not None and known[2] == digest:
             connection.execute("UPDATE pages SET stat = ? WHERE rowid = ?", (one.mark, known[0]))

@@ -16,9 +16,12 @@ Visibility: TypeAlias = Literal["public", "internal"]
 PDF_PAGES_MAX = 2_000
 _BYTES_MAX = {"md": 1_000_000, "txt": 1_000_000, "html": 5_000_000, "htm": 5_000_000, "pdf": 50_000_000}
 _TITLE_CHARS_MAX = 200
-_VISIBILITY = re.compile(r"^visibility[ \t]*:[ \t]*[\"']?(\w+)[\"']?[ \t]*(?:#.*)?$", re.MULTILINE)
-_TITLE = re.compile(r"^title[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
-_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+# one match a line, and nothing in it that two parts of a pattern could share: what is read may be made to be slow
+_VISIBILITY = re.compile(r"^[ \t]*[\"']?visibility[\"']?[ \t]*:(.*)$", re.MULTILINE | re.IGNORECASE)
+_TITLE = re.compile(r"^title[ \t]*:(.*)$", re.MULTILINE)
+_HEADING = re.compile(r"^#[ \t]+([^ \t#].*)$", re.MULTILINE)
+_HTML_CHUNK = 256 * 1024
+_HTML_REST_MAX = 4_096
 _FRONT = re.compile(r"\A\ufeff?---[ \t]*\n(.*?)^---[ \t]*$\n?", re.MULTILINE | re.DOTALL)
 _SILENT = frozenset({"script", "style", "template", "noscript", "svg", "nav", "head"})
 _INLINE = frozenset(
@@ -62,22 +65,29 @@ def is_page(name: str) -> bool:
     return _kind(name) in _BYTES_MAX
 
 
+def bytes_max(name: str) -> int:
+    """How large a page of that name may be."""
+    return _BYTES_MAX[_kind(name)]
+
+
 def read_page(name: str, content: bytes, otherwise: Visibility = "internal") -> Page:
     """The page of a file; `otherwise`: its visibility, where it does not say. Raises: Unreadable."""
     kind = _kind(name)
-    if len(content) > _BYTES_MAX[kind]:
-        raise Unreadable(f"it is larger than {_BYTES_MAX[kind] // 1_000_000} MB")
+    if len(content) > bytes_max(name):
+        raise Unreadable(f"it is larger than {bytes_max(name) // 1_000_000} MB")
     return _READERS[kind](content, PurePath(name).stem, otherwise)
 
 
 def parse_page(text: str, name: str, otherwise: Visibility = "internal") -> Page:
     """Markdown with its front matter applied; without a title, the first heading or `name` is the title."""
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     front = _FRONT.match(text)
     body = text[front.end() :] if front else text
     fields = front[1] if front else ""
-    title = _TITLE.search(fields) or _HEADING.search(body)
-    return _page(title[1].strip("\"'") if title else name, body, _VISIBILITY.findall(fields), otherwise)
+    title, heading = _TITLE.search(fields), _HEADING.search(body)
+    told = title[1].strip(" \t\"'") if title else heading[1].rstrip(" \t#") if heading else ""
+    declared = [one.partition("#")[0].strip(" \t\"'") for one in _VISIBILITY.findall(fields)]
+    return _page(told or name, body, declared, otherwise)
 
 
 def _page(title: str, body: str, declared: list[str], otherwise: Visibility) -> Page:
@@ -133,9 +143,13 @@ class _Html(HTMLParser):
 
 def _html(content: bytes, name: str, otherwise: Visibility) -> Page:
     reader = _Html()
-    reader.feed(content.decode(errors="replace"))
-    reader.close()
-    body = re.sub(r"[ \t]*\n[ \t]*", "\n", "".join(reader.parts))
+    text = content.decode(errors="replace")
+    # the library looks for the end of what is open from its beginning, for each that is: so seldom, and never at the end
+    for start in range(0, len(text), _HTML_CHUNK):
+        reader.feed(text[start : start + _HTML_CHUNK])
+    if len(reader.rawdata) < _HTML_REST_MAX:
+        reader.close()
+    body = "\n".join(line.strip(" \t") for line in "".join(reader.parts).split("\n"))
     title = " ".join(reader.title.split())
     return _page(title or name, re.sub(r"\n{3,}", "\n\n", body), reader.declared, otherwise)
 
