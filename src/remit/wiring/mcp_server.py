@@ -59,6 +59,8 @@ def _error(outcome: Outcome) -> dict[str, Json]:
         case Refused(decision=decision):
             return _decided(decision, decision.remedy)
         case Suspended(decision=decision, approval_id=approval):
+            if not approval:
+                return _decided(decision, "make the same call again later")
             remedy = f"a person has to approve {approval} first; then make the same call again"
             return _decided(decision, remedy) | {"approval": approval}
         case Failed(code=code, message=message, retryable=retryable, happened=happened):
