@@ -346,3 +346,29 @@ def test_no_document_breaks_the_reader(paths: Any, components: Any) -> None:
         json.dumps(operation.args_schema)
     server_of(document, "")
     auth_of(document, "KEY")
+
+
+ALIASES = "x0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
+    f"x{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+MERGES = "x0: &a0 {a: 1, b: 2, c: 3, d: 4}\n" + "".join(
+    f"x{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [ALIASES + "openapi: *a11", MERGES, "x: &a [*a]", "x: &a {b: *a}", "[" * 20_000, "a: " + "9" * 5_000],
+)
+def test_a_document_that_is_small_and_written_out_has_no_end_is_refused(text: str) -> None:
+    with pytest.raises(RemitError, match="neither JSON nor YAML"):
+        parsed(text.encode())
+
+
+def test_anchors_and_merges_of_a_usual_kind_are_read() -> None:
+    text = "base: &base {type: string}\nx: {<<: *base, minLength: 1}\ny: [*base, *base]"
+    assert parsed(text.encode()) == {
+        "base": {"type": "string"},
+        "x": {"type": "string", "minLength": 1},
+        "y": [{"type": "string"}] * 2,
+    }

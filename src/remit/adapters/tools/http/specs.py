@@ -21,6 +21,7 @@ from remit.governance.toolsets import HttpToolset
 from remit.governance.toolsets.http import AuthSection, OperationSection
 
 DOCUMENT_BYTES_MAX = 20_000_000
+NODES_MAX = 2_000_000
 DESCRIPTION_CHARS_MAX = 1_000
 _NOBODY_ASKED = "no service is asked what became of a call: it is idempotent or at_most_once"
 
@@ -166,15 +167,31 @@ def parsed(content: bytes) -> Any:
     try:
         if content.lstrip()[:1] == b"{":
             return orjson.loads(content)
-        return yaml.load(content, Loader=_Yaml)  # noqa: S506  a safe one
+        document = yaml.load(content, Loader=_Yaml)  # noqa: S506  a safe one
+        if _written_out(document, {}) > NODES_MAX:
+            raise ValueError("its anchors make too much of it")
+        return document
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise RemitError(
             "config.invalid", "the document is neither JSON nor YAML", cause=str(error)[:300]
         ) from error
 
 
+def _written_out(value: Any, known: dict[int, int]) -> int:
+    """How large a value is where every alias is written out; endless for one that holds itself."""
+    if not isinstance(value, dict | list):
+        return 1 + (len(value) // 100 if isinstance(value, str) else 0)
+    if id(value) not in known:
+        known[id(value)] = NODES_MAX + 1
+        inner = value if isinstance(value, list) else (*value, *value.values())
+        known[id(value)] = 1 + sum(_written_out(one, known) for one in inner)
+    return known[id(value)]
+
+
 class _Yaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML whose plain words are those of JSON: a date and `no` are texts."""
+
+    _merged = 0
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as the library has it
         first: [
@@ -184,6 +201,13 @@ class _Yaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc
         ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the mappings that `<<` names into one, up to a bound. Raises: yaml.YAMLError."""
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > NODES_MAX:
+            raise yaml.YAMLError("its merges make too much of it")
 
 
 _Yaml.add_implicit_resolver(

@@ -230,7 +230,8 @@ class HttpTools:
             return 0.0, EffectFailed("tool.failed", str(error), retryable=True)
         except NoAnswer as error:
             return 0.0, error if writes else EffectFailed("tool.timeout", str(error), retryable=True)
-        answer = replace(answer, content=self._service.credentials.taken_out(answer.content))
+        content = self._service.credentials.taken_out(answer.content, is_cut=answer.is_cut)
+        answer = replace(answer, content=content)
         if answer.status < 300:
             return 0.0, answer
         waits_s = _retry_after_s(answer, self._clock)
