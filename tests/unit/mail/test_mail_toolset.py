@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remit.adapters.tools.mail.address import is_permitted
+from remit.adapters.tools.mail.letters import Enclosure, Letter, compose
 from remit.adapters.tools.mail.specs import declare_mail
 from remit.adapters.tools.mail.toolset import open_mail
 from remit.adapters.tools.threads import ThreadedTools
@@ -37,6 +40,18 @@ SECTION: dict[str, Any] = {
     "recipients": ["*@example.com", "ops@example.org"],
 }
 FREE = {"to": "ana@example.com", "subject": "s", "body": "b"}
+
+
+def letter(subject: str, *enclosures: Enclosure) -> Letter:
+    return Letter(
+        to="ana@example.com",
+        subject=subject,
+        body="b",
+        sender="support@example.com",
+        key="k",
+        at_us=0,
+        enclosures=enclosures,
+    )
 
 
 class Inbox:
@@ -124,6 +139,43 @@ async def test_an_argument_of_a_template_cannot_forge_a_header(post: Post) -> No
     assert post.inbox.received == []
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "=?utf-8?q?a=0d=0aBcc:_eve@example.org?=",
+        "=?utf-8?b?YQ0KRnJvbTogY2VvQGV4YW1wbGUuY29t?=",
+        "x =?us-ascii?q?=0a?=",
+    ],
+)
+async def test_no_encoded_word_becomes_a_header(post: Post, word: str) -> None:
+    assert "args.invalid: the subject must be plain text" in await post.refused({**FREE, "subject": word})
+    with pytest.raises(EffectFailed, match="plain text"):
+        await post.send("refund", {"to": "ana@example.com", "name": "Ana", "amount": word})
+    enclosure = Enclosure(name=f"{word}.txt", media_type="text/plain", content=b"x")
+    message = compose(letter("s", enclosure)).as_bytes().replace(b"\r\n", b"\n")
+    (enclosed,) = email.message_from_bytes(message, policy=default).iter_attachments()  # type: ignore[attr-defined]
+    assert enclosed.keys() == [
+        "Content-Type",
+        "Content-Transfer-Encoding",
+        "Content-Disposition",
+        "MIME-Version",
+    ]
+    assert b"\nBcc" not in message
+    assert b"\nFrom: ceo" not in message
+
+
+@given(st.text(max_size=200))
+def test_a_letter_has_the_headers_that_it_always_has(subject: str) -> None:
+    try:
+        message = compose(letter(subject))
+    except EffectFailed:
+        return
+    found = email.message_from_bytes(message.as_bytes(), policy=default)
+    assert found.keys() == message.keys()
+    assert found["To"] == "ana@example.com"
+    assert "".join(str(found["Subject"]).split()) == "".join(subject.split())
+
+
 async def test_a_file_goes_with_the_letter(post: Post) -> None:
     await post.send("send_letters", {**FREE, "attachments": ["2026/bill.pdf"]})
     (enclosed,) = post.inbox.received[0].iter_attachments()
@@ -157,6 +209,8 @@ async def test_files_have_a_size_together(post: Post) -> None:
 async def test_who_is_not_on_the_list_gets_no_mail(post: Post) -> None:
     told = await post.refused({**FREE, "to": "eve@example.net"})
     assert told.startswith("data.denied: nobody may be written to at eve@example.net")
+    routed = await post.refused({**FREE, "to": "eve%example.net@example.com"})
+    assert routed == "args.invalid: the recipient must be one plain email address"
 
 
 @pytest.mark.parametrize(

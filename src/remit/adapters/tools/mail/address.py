@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# One address with a plain local part and a dotted domain; no names, comments, quotes or lists.
+# One address with a plain local part and a dotted domain; no names, comments, quotes, lists or routes (`x%elsewhere@here`).
 RECIPIENT = (
-    "^[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    "^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     "([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?){1,6}$"
 )
 SUBJECT = "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]*$"

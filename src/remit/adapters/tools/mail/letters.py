@@ -29,6 +29,8 @@ from remit.adapters.tools.mail.address import RECIPIENT
 from remit.core.errors import RemitError
 from remit.ports.effects import EffectFailed
 
+ENCODED = "=?"
+"""How a word begins that is encoded as RFC 2047 has it."""
 LINE_SEPARATORS = ("Cc", "Cs", "Zl", "Zp")
 
 
@@ -73,6 +75,10 @@ def compose(letter: Letter) -> EmailMessage:
         raise EffectFailed("args.invalid", "the recipient must be one plain email address")
     if any(unicodedata.category(char) in LINE_SEPARATORS for char in letter.subject):
         raise EffectFailed("args.invalid", "the subject must be one line without control characters")
+    if (
+        ENCODED in letter.subject
+    ):  # it would be decoded, and what is in it written as it is: line ends, and headers
+        raise EffectFailed("args.invalid", f"the subject must be plain text, without {ENCODED}")
     if "\0" in letter.body or any(unicodedata.category(char) == "Cs" for char in letter.body):
         raise EffectFailed("args.invalid", "the body must be plain text")
     message = EmailMessage(policy=SMTP_POLICY)
@@ -91,7 +97,8 @@ def compose(letter: Letter) -> EmailMessage:
 
 
 def _file_name(name: str) -> str:
-    return "".join(char if char.isprintable() and char not in '"\\' else "_" for char in name)
+    plain = name.replace(ENCODED, "__")
+    return "".join(char if char.isprintable() and char not in '"\\' else "_" for char in plain)
 
 
 def message_id(letter: Letter) -> str:
