@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 from remit.adapters.tools.deadline import Deadline
 from remit.adapters.tools.sql import sqlite
 from remit.adapters.tools.sql.authorizer import Authorizer
-from remit.adapters.tools.sql.guard import Guard, check_parser
+from remit.adapters.tools.sql.guard import Guard, Guarded, check_parser
 from remit.adapters.tools.sql.labels import unlabelled
 from remit.adapters.tools.sql.postgres import Postgres, bounded
 from remit.adapters.tools.sql.specs import parts_of, tables_of, writes
 from remit.adapters.tools.threads import RESERVE, ThreadedTools, Work
 from remit.core.canonical import Json
 from remit.core.errors import RemitError
+from remit.core.labels import DataClass
 from remit.core.tools import ToolSpec
 from remit.governance.toolsets import SqlToolset
 from remit.governance.toolsets.sql import QuerySection
 from remit.ports.effects import CallContext, EffectFailed
 from remit.ports.services import Clock
+
+CHECKED_MAX = 128
+"""So many statements are known to be permitted, and what they became."""
+Check: TypeAlias = Callable[[str, frozenset[DataClass]], Guarded]
 
 
 def open_sql(
@@ -43,8 +50,10 @@ def open_sql(
         dialect="sqlite" if section.url_env is None else "postgres",
         masks=section.denied_columns == "mask",
     )
+    # agents ask the same again, and what may be run for a text does not change
+    check = lru_cache(maxsize=CHECKED_MAX)(guard.check)
     if section.url_env is None:
-        toolset = _on_sqlite(section, specs, folder / str(section.file), guard, clock)
+        toolset = _on_sqlite(section, specs, folder / str(section.file), check, clock)
         toolset.notices = notices
         return toolset
     url = environment.get(section.url_env, "")
@@ -55,7 +64,7 @@ def open_sql(
     database = Postgres(url, timeout_s=max(spec.timeout_s or 10.0 for spec in specs) * RESERVE)
     any_writes = any(writes(query) for query in section.queries.values())
     database.check(section.tables, may_write=any_writes and not section.free)
-    toolset = _PostgresTools(section, specs, database, guard, clock)
+    toolset = _PostgresTools(section, specs, database, check, clock)
     toolset.notices = notices
     return toolset
 
@@ -84,10 +93,10 @@ def _looked_at(section: SqlToolset, specs: tuple[ToolSpec, ...]) -> tuple[str, .
 
 class _PostgresTools(ThreadedTools):
     def __init__(
-        self, section: SqlToolset, specs: tuple[ToolSpec, ...], database: Postgres, guard: Guard, clock: Clock
+        self, section: SqlToolset, specs: tuple[ToolSpec, ...], database: Postgres, check: Check, clock: Clock
     ) -> None:
         self._database = database
-        self._guard = guard
+        self._check = check
         work: dict[str, Work] = {name: self._named(query) for name, query in section.queries.items()}
         super().__init__("sql", {spec.name: work.get(spec.name, self._free) for spec in specs}, specs, clock)
 
@@ -97,7 +106,7 @@ class _PostgresTools(ThreadedTools):
         self._database.drop_idle()
 
     def _free(self, args: Json, context: CallContext, deadline: Deadline) -> Json:
-        guarded = self._guard.check(args["sql"], context.constraints.denied_classes)
+        guarded = self._check(args["sql"], context.constraints.denied_classes)
         sql = bounded(guarded.sql, context.constraints)
         found = self._database.read(sql, None, context.constraints, deadline)
         return {**found, "classes": list(guarded.classes)}
@@ -115,7 +124,7 @@ class _PostgresTools(ThreadedTools):
 
 
 def _on_sqlite(
-    section: SqlToolset, specs: tuple[ToolSpec, ...], file: Path, guard: Guard, clock: Clock
+    section: SqlToolset, specs: tuple[ToolSpec, ...], file: Path, check: Check, clock: Clock
 ) -> ThreadedTools:
     if not file.is_file():
         raise RemitError("toolset.unavailable", f"there is no file {file}")
@@ -137,7 +146,7 @@ def _on_sqlite(
 
     def free(args: Json, context: CallContext, deadline: Deadline) -> Json:
         denied = context.constraints.denied_classes
-        guarded = guard.check(args["sql"], denied)
+        guarded = check(args["sql"], denied)
         return connected(sqlite.Statement(guarded.sql), Authorizer(tables, denied), context, deadline)
 
     def named(query: QuerySection) -> Work:
