@@ -31,8 +31,8 @@ HTML = """<html><head><title>Holiday &amp; leave</title><style>p {color: red}</s
 <script>alert("secret script")</script></body></html>"""
 
 
-def pdf(text: str, title: str = "") -> bytes:
-    """A PDF of one page with a text."""
+def pdf(text: str, title: str = "", pages: int = 1) -> bytes:
+    """A PDF with a text, which all of its pages draw."""
     writer = pypdf.PdfWriter()
     page = writer.add_blank_page(width=300, height=300)
     font = DictionaryObject(
@@ -47,7 +47,9 @@ def pdf(text: str, title: str = "") -> bytes:
     )
     stream = DecodedStreamObject()
     stream.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode())
-    page[NameObject("/Contents")] = writer._add_object(stream)
+    page[NameObject("/Contents")] = writer._add_object(stream.flate_encode())
+    for _ in range(pages - 1):
+        writer.add_page(page)
     if title:
         writer.add_metadata({"/Title": title})
     from io import BytesIO
@@ -236,3 +238,11 @@ def test_what_does_not_say_that_it_is_public_is_not_even_in_a_public_folder(said
 def test_no_page_takes_the_square_of_its_length(name: str, content: str) -> None:
     # these took hours: a test of the time it takes is that it ends
     assert read_page(name, content.encode()).visibility == "internal"
+
+
+@pytest.mark.parametrize(("size", "pages"), [(2_000_000, 1), (100_000, 40)])
+def test_a_pdf_that_draws_without_end_is_no_page(size: int, pages: int) -> None:
+    content = pdf(") Tj (".join(["x" * 10] * (size // 16)), pages=pages)
+    assert len(content) < 60_000
+    with pytest.raises(Unreadable, match="far more"):
+        read_page("a.pdf", content)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import PurePath
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Visibility: TypeAlias = Literal["public", "internal"]
 
 PDF_PAGES_MAX = 2_000
+_PDF_BYTES, _PDF_PACKED, _PDF_OPERATION = 1_000_000, 20, 10
 _BYTES_MAX = {"md": 1_000_000, "txt": 1_000_000, "html": 5_000_000, "htm": 5_000_000, "pdf": 50_000_000}
 _TITLE_CHARS_MAX = 200
 # one match a line, and nothing in it that two parts of a pattern could share: what is read may be made to be slow
@@ -154,6 +155,26 @@ def _html(content: bytes, name: str, otherwise: Visibility) -> Page:
     return _page(title or name, re.sub(r"\n{3,}", "\n\n", body), reader.declared, otherwise)
 
 
+class _Room:
+    """How much of a file may be drawn: what is short when it is packed, or drawn again and again, may have no end."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def take(self, size: int) -> None:
+        """Raises: Unreadable where there is no room for it."""
+        self._left -= size
+        if self._left < 0:
+            raise Unreadable("it draws far more than a file of its size does")
+
+
+def _text_of(page: Any, room: _Room) -> str:
+    packed = page.get_contents()
+    room.take(0 if packed is None else len(packed.get_data()))
+    drawn: str = page.extract_text(visitor_operand_before=lambda *_: room.take(_PDF_OPERATION))
+    return drawn
+
+
 def _pdf(content: bytes, name: str, otherwise: Visibility) -> Page:
     try:
         # an extra: most folders have none
@@ -166,7 +187,8 @@ def _pdf(content: bytes, name: str, otherwise: Visibility) -> Page:
         reader = pypdf.PdfReader(BytesIO(content))
         if len(reader.pages) > PDF_PAGES_MAX:
             raise Unreadable(f"it has more than {PDF_PAGES_MAX} pages")
-        body = "\n\n".join(page.extract_text() for page in reader.pages)
+        room = _Room(_PDF_BYTES + len(content) * _PDF_PACKED)
+        body = "\n\n".join(_text_of(page, room) for page in reader.pages)
         title = str((reader.metadata and reader.metadata.title) or name)
     # pypdf raises whatever its reading of a broken file comes upon
     except (
