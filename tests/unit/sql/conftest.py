@@ -24,6 +24,7 @@ SETUP = """
 CREATE TABLE customers (id text PRIMARY KEY, name text, plan text, iban text);
 CREATE TABLE orders (id int PRIMARY KEY, customer_id text, total numeric, at timestamptz);
 CREATE TABLE secrets (name text, word text);
+CREATE SEQUENCE numbers;
 CREATE VIEW everything AS SELECT * FROM customers;
 INSERT INTO customers SELECT 'C-' || n, {name} || n, CASE WHEN n % 2 = 0 THEN 'pro' ELSE 'free' END, {iban} || n
     FROM generate_series(1, 40) n;

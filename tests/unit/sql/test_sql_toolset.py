@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from tests.unit.sql.conftest import TABLES, Open, Place, context
 
@@ -58,6 +59,10 @@ async def test_rows_names_and_values_of_all_kinds(place: Place, opened: Open) ->
         ("GRANT pg_execute_server_program TO {role}", "it is a member of pg_execute_server_program"),
         ("ALTER ROLE {role} CREATEROLE", "it may create roles"),
         ("ALTER ROLE {role} SUPERUSER", "it is a superuser"),
+        ("ALTER ROLE {role} BYPASSRLS", "read what row security hides"),
+        ("GRANT TRIGGER ON orders TO {role}", "it may change the table orders"),
+        ("GRANT USAGE ON SEQUENCE numbers TO {role}", "it may count on the sequence numbers"),
+        ("GRANT pg_signal_backend TO {role}", "it is a member of pg_signal_backend"),
     ],
 )
 def test_a_role_that_may_write_is_not_taken(place: Place, opened: Open, grant: str, why: str) -> None:
@@ -65,6 +70,22 @@ def test_a_role_that_may_write_is_not_taken(place: Place, opened: Open, grant: s
     with pytest.raises(RemitError, match="may write") as raised:
         opened(url, free=True)
     assert why in raised.value.message
+
+
+def test_what_a_role_may_become_counts_as_its_own(place: Place, opened: Open) -> None:
+    writer = place.role("GRANT INSERT ON orders TO {role}")
+    name = psycopg.conninfo.conninfo_to_dict(writer)["user"]
+    reader = place.role(
+        "ALTER ROLE {role} NOINHERIT",
+        "GRANT SELECT ON customers, orders TO {role}",
+        f"GRANT {name} TO {{role}}",
+    )
+    with psycopg.connect(reader, autocommit=True) as connection:  # what it may do, in one step
+        connection.execute(f"SET ROLE {name}")
+        connection.execute("INSERT INTO orders VALUES (-1)")
+    place.run("DELETE FROM orders WHERE id = -1")
+    with pytest.raises(RemitError, match="it may change the table orders"):
+        opened(reader, free=True)
 
 
 def test_what_is_wrong_with_the_database_is_said_at_the_start(place: Place, opened: Open) -> None:

@@ -31,22 +31,29 @@ CONNECT_S = 10
 ROWS_MAX = 1_000
 _ENVELOPE_BYTES = 1_024  # room for column names and the fields around the rows
 _IDLE_MAX = 8
+# of the role, and of all roles that it may become: what is not inherited is one SET ROLE away
 _MAY_WRITE = """
-SELECT 'it is a superuser' WHERE current_setting('is_superuser') = 'on'
-UNION ALL SELECT 'it may create roles or databases' FROM pg_roles
-    WHERE rolname = current_user AND (rolcreaterole OR rolcreatedb)
-UNION ALL SELECT 'it is a member of ' || rolname FROM pg_roles
-    WHERE rolname IN ('pg_write_all_data', 'pg_write_server_files', 'pg_read_server_files', 'pg_execute_server_program')
-      AND pg_has_role(current_user, oid, 'MEMBER')
-UNION ALL SELECT 'it may create schemas in the database'
-    WHERE has_database_privilege(current_database(), 'CREATE')
-UNION ALL SELECT 'it may create tables in the schema ' || nspname FROM pg_namespace
-    WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' AND has_schema_privilege(oid, 'CREATE')
-UNION ALL (SELECT 'it may change the table ' || pg_class.oid::regclass FROM pg_class
+WITH able AS (SELECT * FROM pg_roles WHERE rolname = current_user
+    OR (pg_has_role(current_user, oid, 'MEMBER') AND current_setting('is_superuser') = 'off'))
+SELECT 'it is a superuser, or may become one' FROM able WHERE rolsuper
+UNION SELECT 'it may create roles or databases' FROM able WHERE rolcreaterole OR rolcreatedb
+UNION SELECT 'it may replicate, or read what row security hides' FROM able WHERE rolreplication OR rolbypassrls
+UNION SELECT 'it is a member of ' || rolname FROM able
+    WHERE rolname IN ('pg_write_all_data', 'pg_write_server_files', 'pg_read_server_files', 'pg_execute_server_program',
+                      'pg_signal_backend', 'pg_checkpoint', 'pg_maintain', 'pg_create_subscription')
+UNION SELECT 'it may create schemas in the database' FROM able
+    WHERE has_database_privilege(oid, current_database(), 'CREATE')
+UNION SELECT 'it may create tables in the schema ' || nspname FROM able, pg_namespace
+    WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
+      AND has_schema_privilege(able.oid, pg_namespace.oid, 'CREATE')
+UNION (SELECT 'it may change the table ' || pg_class.oid::regclass FROM able, pg_class
     JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
-      AND (has_table_privilege(pg_class.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
-           OR has_any_column_privilege(pg_class.oid, 'INSERT, UPDATE'))
+      AND (has_table_privilege(able.oid, pg_class.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER')
+           OR has_any_column_privilege(able.oid, pg_class.oid, 'INSERT, UPDATE'))
+    ORDER BY 1 LIMIT 5)
+UNION (SELECT 'it may count on the sequence ' || pg_class.oid::regclass FROM able, pg_class
+    WHERE CASE WHEN relkind = 'S' THEN has_sequence_privilege(able.oid, pg_class.oid, 'USAGE, UPDATE') END
     ORDER BY 1 LIMIT 5)
 """
 # a row that is larger than all that may be returned is not even sent
