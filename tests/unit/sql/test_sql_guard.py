@@ -274,6 +274,24 @@ def test_a_statement_that_doubles_itself_is_refused(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT " + "(SELECT " * 25 + "1" + ") AS x" * 25,
+        "SELECT 1 FROM " + "(SELECT 1 FROM " * 40 + "customers" + ") x" * 40,
+        "SELECT 1 WHERE " + "EXISTS (SELECT 1 WHERE " * 40 + "true" + ")" * 40,
+        "SELECT 1" + " UNION SELECT 1" * 90,
+        "SELECT 1 FROM "
+        + "(" * 40
+        + "customers c"
+        + "".join(f" CROSS JOIN customers c{n})" for n in range(40)),
+        "WITH " + ", ".join(f"a{n} AS (SELECT 1)" for n in range(500)) + " SELECT 1",
+    ],
+)
+def test_what_is_nested_is_looked_at_once(sql: str) -> None:
+    assert GUARD.check(sql, DENIED).sql  # type: ignore[arg-type]  # and it ends
+
+
+@pytest.mark.parametrize(
     "kind", ["regclass", "regrole", "regprocedure", "tsquery", "jsonpath", "oid", "customers"]
 )
 def test_no_type_looks_up_what_it_is_given(kind: str) -> None:

@@ -34,12 +34,16 @@ def grown(query: exp.Expr, seen: Mapping[str, Size] | None = None, outer: int = 
         left, right = grown(query.left, seen, outer), grown(query.right, seen, outer)
         return Size(left.whole + right.whole, max(left.column, right.column))
     sources = [_source(one, seen, outer) for one in _read(query)]
-    column = max((one.column for one in sources), default=1)
-    weight = max(column, outer)
+    weight = max(outer, *(one.column for one in sources), 1)
     size = sum(one.whole for one in sources)
-    parts = [_part(one, seen, weight) for one in query.iter_expressions() if one is not clause]
-    returned = [_part(one, seen, weight) for one in query.expressions]
-    return Size(size + sum(parts), max(returned, default=1))
+    column = 1
+    for one in query.iter_expressions():
+        if one is not clause:  # each part is looked at once, or this would double itself as well
+            part = _part(one, seen, weight)
+            size += part
+            if one.arg_key == "expressions":
+                column = max(column, part)
+    return Size(size, column)
 
 
 def _read(query: exp.Expr) -> list[exp.Expr]:
