@@ -80,26 +80,31 @@ class Gate:
             clock=services.clock,
             has_lease=services.has_lease,
             telemetry=services.telemetry,
-            gate=self.perform,
+            gate=self._perform,
         )
         self._deadlines = Deadlines()
 
     async def perform(self, action: Action, governed: GovernedRun) -> Outcome:
         """Decide, record, do and record `action`; say what became of it. Raises only cancellation."""
+        cancels = cancels_of_task()
+        outcome = await self._perform(action, governed)
+        if cancels_of_task() > cancels:
+            raise asyncio.CancelledError  # it was recorded and told first; stop means stop
+        return outcome
+
+    async def _perform(self, action: Action, governed: GovernedRun) -> Outcome:
+        """As `perform`; what was cut off by a cancellation after it was begun is told, and not raised."""
         past = governed.history
         if past is not None and (known := past.outcome_of(action, governed.rules.tools)) is not None:
             return known  # it was told when it came about
         started_us = self._clock.now_us()
         began_ns = self._clock.monotonic_ns()
         decision = self._decide(action, governed)
-        cancels = cancels_of_task()
         outcome: Outcome = Failed(code="effect.cancelled", message="the run was cancelled")
         try:
             decision, outcome = await self._carry_out(action, governed, decision, started_us)
             if governed.seen is not None:
                 note_seen(governed.seen, action, outcome)
-            if cancels_of_task() > cancels:
-                raise asyncio.CancelledError  # it was recorded first, and is told below; stop means stop
             return outcome
         finally:
             self._telemetry.emit(

@@ -85,7 +85,9 @@ def is_doubtful(history: History | None, action: Action, tool: ToolSpec | None, 
     """Whether a try that failed with `code` leaves open what the one before it did: only who looks can say."""
     if history is None or action.id not in history.open or tool is None:
         return False
-    return tool.idempotency != "reconcilable" or code == "worker.fenced"
+    if code == "worker.fenced":
+        return True
+    return tool.idempotency != "reconcilable" and not tool.acts_by_calls  # whose calls are all on record
 
 
 def is_kept(action: Action, decision: Decision) -> bool:

@@ -7,16 +7,18 @@ data of every class that its calls have returned, and is trusted no more than th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from remit.core import actions
 from remit.core.actions import Action, ToolCall
 from remit.core.canonical import Json
-from remit.core.labels import DATA_CLASSES, RESULT_TRUSTS, ResultLabel
+from remit.core.labels import DATA_CLASSES, RESULT_TRUSTS, DataClass, ResultTrust
 from remit.core.outcomes import Done, Failed, Outcome, Refused, Suspended, Unknown
 from remit.core.tools import ToolSpec
 from remit.governance import denials
+from remit.governance.deadlines import cancels_of_task
 from remit.governance.rules import Rules
 from remit.ports.effects import EffectFailed, EffectPending
 
@@ -35,16 +37,22 @@ class InnerCalls:
         self._perform = perform
         self._made = 0
         self._happened: list[str] = []
-        self._labels: list[ResultLabel] = []
+        self._classes: set[DataClass] = set()
+        self._trusts: set[ResultTrust] = set()
 
     async def make(self, tool: str, args: Json) -> Done | Refused | Failed:
-        """What becomes of the next call. Raises: EffectPending where the call that makes it has to wait as well."""
+        """What becomes of the next call.
+
+        Raises: EffectPending where the call that makes it has to wait as well, also where that one's time was up while
+        a write was under way: else it would have failed, and be tried again beside a write that nobody knows of.
+        """
         self._made += 1
         if self._made > CALLS_MAX:
             reason = f"{self._outer.resource} has made {CALLS_MAX} calls within one, and may make no more"
             return Refused(decision=denials.of_code("rate.limited", reason))
         place = self._outer.place.inner(self._made, self._outer.resource)
         name = self._rules.name_of(tool)  # which the tool may have made up
+        cancels = cancels_of_task()
         outcome = await self._perform(actions.tool_call(place, name, "", args))
         match outcome:
             case Suspended() | Unknown():
@@ -52,18 +60,22 @@ class InnerCalls:
             case Failed(code="worker.fenced", replayed=False):
                 raise EffectPending(outcome.message, outcome)
             case Failed(happened=happened):
+                self._trusts.add(self._rules.tools[name].result_trust)  # whose words they are
                 if happened:
                     self._happened.append(name)
             case Done(label=label):
                 self._happened.append(name)
                 if label is not None:
-                    self._labels.append(label)
+                    self._trusts.add(label.trust)
+                    self._classes.update(label.classes)
+        if cancels_of_task() > cancels:
+            raise asyncio.CancelledError
         return outcome
 
     def labelled(self, tool: ToolSpec) -> ToolSpec:
         """`tool`, as that of a result which may hold whatever its calls have returned."""
-        classes = {*tool.classes, *(name for label in self._labels for name in label.classes)}
-        trusts = {tool.result_trust, *(label.trust for label in self._labels)}
+        classes = self._classes.union(tool.classes)
+        trusts = self._trusts | {tool.result_trust}
         return replace(
             tool,
             classes=tuple(name for name in DATA_CLASSES if name in classes),

@@ -495,3 +495,56 @@ async def test_whatever_interrupts_it_each_call_of_a_tool_is_done_once(
     assert result.end.status == "succeeded", result.end
     assert [one["usd"] for one in world.paid] == program
     assert str(program).replace(" ", "") in str(world.model.requests[-1].messages[-1].parts)
+
+
+async def test_a_write_that_the_tools_own_deadline_cuts_off_is_unknown_and_the_run_waits() -> None:
+    world = World()
+    world.pays = asyncio.Event().wait
+
+    async def script(inner: Any) -> Any:
+        try:
+            async with asyncio.timeout(0.05):  # as the sandbox has it: it ends before the gate's own
+                await inner("pay", {"usd": 5})
+        except TimeoutError as error:
+            raise EffectFailed("tool.timeout", "it was killed", retryable=True) from error
+
+    world.script = script
+    waits = await world.runner(calls(("order", {})), says("done")).run("t", WHO)
+    assert (waits.end.status, waits.end.code) == ("suspended", "effect.unknown")
+    assert await world.states(waits.run.id) == {"1.t0": "started", "1.t0-1@order": "unknown"}
+    assert world.paid == [{"usd": 5}]
+
+
+async def test_a_tool_that_fails_since_its_call_was_denied_has_failed_and_is_not_unknown() -> None:
+    world = World()
+
+    async def script(inner: Any) -> Any:
+        assert isinstance(await inner("pay", {"usd": 50}), Refused)
+        raise EffectFailed("tool.failed", "it was denied")
+
+    world.script = script
+    waits = await world.runner(calls(("order", {}))).run("t", WHO)
+    await world.decide(approves=False)
+    done = await world.runner(says("done")).resume(waits.run.id)
+    assert (done.end.status, await world.states(waits.run.id)) == ("succeeded", {"1.t0": "failed"})
+
+
+async def test_a_result_is_trusted_no_more_than_the_words_of_a_call_that_failed() -> None:
+    world = World(replace(ORDER, result_trust="trusted"))
+
+    async def fails() -> None:
+        raise EffectFailed("tool.failed", "the words of a stranger")
+
+    async def script(inner: Any) -> Any:
+        return {"said": (await inner("look", {})).message}
+
+    world.script, world.looks = script, fails
+    await world.runner(calls(("order", {})), says("done")).run("t", WHO)
+    (ended,) = [
+        one.outcome
+        for one in world.telemetry.events
+        if isinstance(one, EffectEnded) and one.action.id.endswith(".t0")
+    ]
+    assert isinstance(ended, Done)
+    assert ended.label is not None
+    assert ended.label.trust == "untrusted"
