@@ -17,6 +17,8 @@ import pytest
 from acceptance_cli import PATIENCE_S, Cli, Finished, agent_folder, changed
 from silent_server import SilentServer
 
+from remit.core.money import format_usd
+
 SCRIPTS = {
     "mail": "name: mail\nmatch: mail\nturns:\n  - call:\n"
     "      - {tool: send_email, args: {to: a@example.com, subject: hello, body: hello}}\n"
@@ -130,7 +132,7 @@ def test_money_of_a_model_call_that_was_killed_is_presumed_spent(cli: Cli, tmp_p
     assert cli.task("quick", config=config).exit == 0
     shown = cli.run("costs").stdout
     assert "presumed spent" in shown
-    assert f"{held / 1e9:.6f}" in shown
+    assert format_usd(held) in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])

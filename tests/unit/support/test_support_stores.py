@@ -159,7 +159,8 @@ SCHEMA_CASES = [
     ("send_email", {"to": to, "subject": "s", "body": "b"}, good)
     for to, good in [
         ("a@example.com", True),
-        ("a.b+c_d%e@mail.example.co.uk", True),
+        ("a.b+c_d-e@mail.example.co.uk", True),
+        ("a%evil.example@example.com", False),  # which a relay may send on to evil.example
         ("a@example", False),
         ("a@example.com, b@example.com", False),
         ("a@example.com\n", False),

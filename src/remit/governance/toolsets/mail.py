@@ -13,7 +13,7 @@ RecipientPattern = Annotated[
     str,
     StringConstraints(
         max_length=254,
-        pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._%+-]{0,63})@(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)$",
+        pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._+-]{0,63})@(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)$",
     ),
 ]
 ArgumentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
