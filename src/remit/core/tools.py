@@ -56,6 +56,10 @@ class ToolSpec:
         else. So it may be begun again, and finds what it did."""
         return self.agent is not None or (bool(self.uses) and self.isolation in _CLOSED)
 
+    def hides_fields(self, denied: frozenset[DataClass]) -> bool:
+        """Whether fields of its result are left out: then no text may be shown in which they cannot be found."""
+        return not denied.isdisjoint(self.field_classes.values())
+
 
 class Declared(NamedTuple):
     """The tools of one toolset. `digest` covers all that was read to declare them, beside the governance file."""

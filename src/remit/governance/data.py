@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import orjson
+
 from remit.core import canonical
 from remit.core.canonical import Json
 from remit.core.decisions import Constraints
@@ -94,6 +96,8 @@ def _masked(
 ) -> Json:
     if isinstance(value, list):
         return [_masked(item, field_classes, denied, classes) for item in value]
+    if isinstance(value, str):
+        return _masked_text(value, field_classes, denied, classes)
     if not isinstance(value, dict):
         return value
     masked = {}
@@ -106,3 +110,18 @@ def _masked(
             classes.add(data_class)
         masked[key] = _masked(item, field_classes, denied, classes)
     return masked
+
+
+def _masked_text(
+    text: str, field_classes: Mapping[str, DataClass], denied: frozenset[DataClass], classes: set[DataClass]
+) -> str:
+    """A text that is JSON itself, as many tools return it, has fields like any other result."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        masked = orjson.dumps(_masked(orjson.loads(text), field_classes, denied, classes)).decode()
+    except orjson.JSONDecodeError:
+        return text
+    except RecursionError:
+        return "[redacted: nested too deeply]"
+    return text if denied.isdisjoint(field_classes.values()) else masked

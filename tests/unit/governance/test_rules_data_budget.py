@@ -163,3 +163,20 @@ def test_no_tokenizer_counts_more_than_the_bound(text: str, system: str) -> None
 
 def test_a_ligature_is_bounded_by_what_it_unfolds_to() -> None:
     assert bounds.text_tokens_max("ﷺ" * 100) >= 1500
+
+
+def test_a_text_that_is_json_has_fields_as_well() -> None:
+    tool = ToolSpec(
+        name="t", description="t", args_schema={}, field_classes={"email": "pii", "sum": "financial"}
+    )
+    told = {"result": '{"a": {"email": "ana@example.com"}, "a": [{"email": "ana@example.com", "sum": 1}]}'}
+    denies = replace(LIMITS, denied_classes=frozenset({"pii"}))
+    found = data.clean(told, tool, denies)
+    assert found.value == {"result": '{"a":[{"email":"[redacted: pii]","sum":1}]}'}
+    assert found.classes == ("financial",)
+    hides = {"result": '{"a": {"email": "ana@example.com"}, "a": 1}'}
+    assert "ana@" not in str(data.clean(hides, tool, denies).value)
+    deep = {"result": "[" * 1_000 + '{"email": "ana@example.com"}' + "]" * 1_000}
+    assert "ana@" not in str(data.clean(deep, tool, denies).value)
+    for text in ("{no json", '"email"', "plain"):
+        assert data.clean({"result": text}, tool, denies).value == {"result": text}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from remit.adapters.tools.http.operations import Operation, Placed
 from remit.adapters.tools.http.specs import declare_http
 from remit.adapters.tools.http.toolset import open_http
 from remit.core.errors import RemitError
+from remit.governance import data
 from remit.governance.toolsets import HttpToolset
 from remit.ports.effects import EffectFailed
 from remit.runtime.clock import SystemClock
@@ -467,3 +469,45 @@ def test_the_page_in_the_documentation_is_a_section_that_works(tmp_path: Path) -
     assert set(given["allowed_tools"]) <= set(specs)
     assert specs["get_customer_record"].classes == ("pii",)
     assert (specs["open_ticket"].idempotency, specs["open_ticket"].rate_group) == ("idempotent", "tickets")
+
+
+PERSON = {"name": "Ana", "email": "ana@example.com", "notes": "x" * 2_000}
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+@pytest.mark.parametrize("status", [200, 409])
+@pytest.mark.parametrize("bytes_max", [1_000, 100_000])
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_field_that_is_denied_is_in_no_text_of_an_answer(
+    kind: str, status: int, bytes_max: int, nested: bool
+) -> None:
+    body = json.dumps(json.dumps(PERSON) if nested else PERSON)
+
+    def look(_request: Request) -> Response:
+        return Response(body, status_code=status, media_type=kind)
+
+    async with serving(Starlette(routes=[Route("/a", look)])) as url:
+        section = HttpToolset.model_validate(
+            {
+                "kind": "http",
+                "url": url,
+                "free": ["GET"],
+                "inner_hosts": ["127.0.0.1"],
+                "response_bytes_max": bytes_max,
+                "tool": {"field_classes": {"email": "pii"}},
+            }
+        )
+        declared = declare_http("s", section, EXAMPLE)
+        tools = open_http(section, declared, EXAMPLE, ({}, SystemClock()))
+        denies = context(timeout_s=1.0)
+        denies = denies._replace(constraints=replace(denies.constraints, denied_classes=frozenset({"pii"})))
+        try:
+            found = await tools.call("request_s", {"method": "GET", "path": "/a"}, denies)
+            shown = str(data.clean(found, declared.specs[0], denies.constraints).value)
+        except EffectFailed as error:
+            shown = error.message
+        finally:
+            await tools.close()
+    assert "ana@" not in shown
+    whole = (kind, status, bytes_max, nested) == ("application/json", 200, 100_000, False)
+    assert ("Ana" in shown) == whole

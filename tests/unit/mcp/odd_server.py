@@ -27,6 +27,9 @@ NAMES = (
     "broken",
     "refuses",
     "last",
+    "people",
+    "conflict",
+    "unnumbered",
 )
 cancelled: list[Any] = []
 changed = False
@@ -123,6 +126,15 @@ def call(number: Any, name: str) -> None:
         blob = {"type": "resource", "resource": {"uri": "file:///b", "blob": "AAAA"}}
         words = {"type": "text", "text": "words"}
         say(id=number, result={"content": [words, image, link, inner, blob], "isError": False})
+    elif name == "people":
+        link = {"type": "resource_link", "uri": "mail:ana@example.com", "name": "ana@example.com"}
+        person = {"type": "text", "text": '{"name": "Ana", "email": "ana@example.com"}'}
+        prose = {"type": "text", "text": "Her email is ana@example.com"}
+        say(id=number, result={"content": [person, prose, link], "isError": False})
+    elif name == "conflict":
+        say(id=number, result=text("ana@example.com is known already") | {"isError": True})
+    elif name == "unnumbered":
+        say(id=number, error={"code": -32602, "message": "ana@example.com has no number"})
     elif name == "cancelled":
         say(id=number, result=text(str(len(cancelled))))
     elif name != "wait":

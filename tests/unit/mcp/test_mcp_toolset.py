@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.mcp.mcp_servers import CLOCK, accept, context, over_http, section_of, served_over_http
+from tests.unit.mcp.mcp_servers import (
+    CLOCK,
+    accept,
+    context,
+    odd_section,
+    over_http,
+    section_of,
+    served_over_http,
+)
 
 from remit.adapters.tools.mcp.connection import Unheard, described, transport_of
 from remit.adapters.tools.mcp.specs import declare_mcp
 from remit.adapters.tools.mcp.toolset import McpTools, open_mcp
 from remit.core.errors import RemitError
+from remit.governance import data
 from remit.governance.toolsets import McpToolset
 from remit.ports.effects import EffectFailed
 
@@ -207,3 +217,23 @@ async def test_a_message_over_http_may_be_as_long_as_the_section_says_and_no_lon
 def test_a_section_that_makes_no_sense_is_refused(tmp_path: Path, keys: dict[str, Any], why: str) -> None:
     with pytest.raises(RemitError, match=why):
         declare_mcp("shop", section_of(**keys), tmp_path)
+
+
+async def test_a_text_shows_no_field_that_is_denied(tmp_path: Path, opened: Opened) -> None:
+    section = odd_section("people", "conflict", "unnumbered")
+    override = {"tool": {"field_classes": {"email": "pii"}}}
+    section = McpToolset.model_validate(
+        section.model_dump(exclude_unset=True) | {"tools": dict.fromkeys(section.tools, override)}
+    )
+    await accept(section, tmp_path)
+    tools = await opened(section)
+    denies = context()._replace(constraints=replace(context().constraints, denied_classes=frozenset({"pii"})))
+    spec = next(one for one in tools.specs if one.name == "people")
+    found = data.clean(await tools.call("people", {}, denies), spec, denies.constraints).value
+    assert found["structured"] == {"name": "Ana", "email": "[redacted: pii]"}
+    assert "ana@" not in str(found)
+    for name in ("conflict", "unnumbered"):
+        with pytest.raises(EffectFailed) as raised:
+            await tools.call(name, {}, denies)
+        assert "ana@" not in raised.value.message
+    assert "Her email is ana@" in str(await tools.call("people", {}, context()))

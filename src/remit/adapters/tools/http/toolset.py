@@ -7,6 +7,7 @@ where its answer is not heard, nobody knows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -93,6 +94,15 @@ def open_http(
 
 
 _FREE = OperationSection()
+_WITHHELD = "its words are not shown, because it returns fields that this agent may not see"
+
+
+class _Asked(NamedTuple):
+    """One call. `by_fields`: a field of the answer is denied, so that nothing is shown in which it cannot be found."""
+
+    spec: ToolSpec
+    by_fields: bool
+    ends_ns: int
 
 
 class _Service(NamedTuple):
@@ -140,7 +150,12 @@ class HttpTools:
         else:
             operation, args = free_request(args, self._service.section)
             given = _FREE
-        ends_ns = self._clock.monotonic_ns() + int(context.constraints.timeout_s * RESERVE * 1e9)
+        spec, constraints = self._specs[tool], context.constraints
+        asked = _Asked(
+            spec=spec,
+            by_fields=spec.hides_fields(constraints.denied_classes),
+            ends_ns=self._clock.monotonic_ns() + int(constraints.timeout_s * RESERVE * 1e9),
+        )
         url, headers, content = operation.request(str(self._service.target), args)
         if given.idempotency_header:
             headers[given.idempotency_header] = context.idempotency_key
@@ -153,23 +168,23 @@ class HttpTools:
             bytes_max=self._service.section.response_bytes_max,
         )
         if given.pages is not None:
-            return await self._pages(tool, sending, given.pages, context, ends_ns)
-        answer = await self._answered(tool, sending, ends_ns)
-        result: dict[str, Json] = {"status": answer.status, **_body(answer)}
+            return await self._pages(asked, sending, given.pages, constraints.records_max)
+        answer = await self._answered(asked, sending)
+        result: dict[str, Json] = {"status": answer.status, **_body(answer, by_fields=asked.by_fields)}
         if answer.is_cut:
             result["truncated"] = True
         return result
 
     async def _pages(
-        self, tool: str, sending: Sending, pages: PagesSection, context: CallContext, ends_ns: int
+        self, asked: _Asked, sending: Sending, pages: PagesSection, records_max: int | None
     ) -> Json:
-        most = context.constraints.records_max or RECORDS_MAX
+        most = records_max or RECORDS_MAX
         records: list[Json] = []
         first = sending.url
         for number in range(1, PAGES_MAX + 1):
             if pages.page_param:
                 sending = replace(sending, url=_with(first, pages.page_param, str(number)))
-            answer = await self._answered(tool, sending, ends_ns)
+            answer = await self._answered(asked, sending)
             body = _body(answer).get("body")
             found = _at(body, pages.items)
             if answer.is_cut or not isinstance(found, list):
@@ -199,31 +214,29 @@ class HttpTools:
             raise EffectFailed("egress.denied", f"the next page is at no URL: {error}") from error
         return url
 
-    async def _answered(self, tool: str, sending: Sending, ends_ns: int) -> Answer:
+    async def _answered(self, asked: _Asked, sending: Sending) -> Answer:
         """A good answer. Raises: EffectFailed; NoAnswer where nobody knows whether a write was done."""
-        writes = self._specs[tool].effect == "write"
-        again = not writes or self._specs[tool].idempotency == "idempotent"
+        again = asked.spec.effect != "write" or asked.spec.idempotency == "idempotent"
         sending = replace(sending, url=self._service.credentials.put_into(sending.url))
         doubt: NoAnswer | None = None
         for number in range(1, TRIES_MAX + 1):
-            pause_s, got = await self._tried(sending, writes, ends_ns)
+            pause_s, got = await self._tried(asked, sending)
             if isinstance(got, Answer):
                 return got
             # a try that may have been done leaves it open, whatever becomes of those after it
             doubt = got if isinstance(got, NoAnswer) else doubt
             failed = got if doubt is None else doubt
             pause_s = max(pause_s, _PAUSE_S * 2 ** (number - 1)) if pause_s >= 0 else _NEVER_S
-            if not again or number == TRIES_MAX or pause_s >= self._left_s(ends_ns):
+            if not again or number == TRIES_MAX or pause_s >= self._left_s(asked):
                 break
             await self._clock.sleep(pause_s)
         raise failed
 
-    async def _tried(
-        self, sending: Sending, writes: bool, ends_ns: int
-    ) -> tuple[float, Answer | EffectFailed | NoAnswer]:
+    async def _tried(self, asked: _Asked, sending: Sending) -> tuple[float, Answer | EffectFailed | NoAnswer]:
         """What one request came to, and how long to wait at least before the next (below 0: there is none)."""
+        writes = asked.spec.effect == "write"
         try:
-            answer = await self._door.send(sending, max(self._left_s(ends_ns), 0.01))
+            answer = await self._door.send(sending, max(self._left_s(asked), 0.01))
         except Closed as error:
             return -1.0, EffectFailed("egress.denied", str(error))
         except NotSent as error:
@@ -235,17 +248,17 @@ class HttpTools:
         if answer.status < 300:
             return 0.0, answer
         waits_s = _retry_after_s(answer, self._clock)
-        return waits_s if answer.status in _AGAIN else -1.0, _failure(answer, writes, waits_s)
+        return waits_s if answer.status in _AGAIN else -1.0, _failure(answer, asked, waits_s)
 
-    def _left_s(self, ends_ns: int) -> float:
-        return (ends_ns - self._clock.monotonic_ns()) / 1e9
+    def _left_s(self, asked: _Asked) -> float:
+        return (asked.ends_ns - self._clock.monotonic_ns()) / 1e9
 
 
-def _failure(answer: Answer, writes: bool, waits_s: float) -> EffectFailed | NoAnswer:
+def _failure(answer: Answer, asked: _Asked, waits_s: float) -> EffectFailed | NoAnswer:
     """What became of a request that was answered, and not well."""
     told = orjson.dumps(next(iter(_body(answer).values()), None)).decode()[:_TOLD_CHARS_MAX]
-    message = f"the service answered {answer.status}: {told}"
-    if writes and answer.status not in _NOT_DONE:
+    message = f"the service answered {answer.status}: {_WITHHELD if asked.by_fields else told}"
+    if asked.spec.effect == "write" and answer.status not in _NOT_DONE:
         return NoAnswer(message)  # it may have been done all the same
     return EffectFailed(
         "tool.failed",
@@ -267,20 +280,20 @@ def _retry_after_s(answer: Answer, clock: Clock) -> float:
     return max(at.timestamp() - clock.now_us() / 1e6, 0.0)
 
 
-def _body(answer: Answer) -> dict[str, Json]:
-    """The body as JSON, or as text; nothing of any other kind."""
+def _body(answer: Answer, *, by_fields: bool = False) -> dict[str, Json]:
+    """The body as JSON, or, but for `by_fields`, as text; nothing of any other kind."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if answer.is_packed:
         return {"note": "the answer is compressed, which was not asked for, and is not shown"}
     if not answer.content:
         return {}
     if kind.endswith("json") and not answer.is_cut:
-        try:
-            return {"body": orjson.loads(answer.content)}
-        except orjson.JSONDecodeError:
-            return {"text": answer.content.decode(errors="replace")}
+        with suppress(orjson.JSONDecodeError):  # then it is a text
+            body = orjson.loads(answer.content)
+            if not (by_fields and isinstance(body, str)):
+                return {"body": body}
     if kind.startswith("text/") or kind.endswith(("json", "xml")):
-        return {"text": answer.content.decode(errors="replace")}
+        return {"note": _WITHHELD} if by_fields else {"text": answer.content.decode(errors="replace")}
     return {"note": f"{len(answer.content)} bytes of {kind or 'an unknown kind'}, which are not shown"}
 
 

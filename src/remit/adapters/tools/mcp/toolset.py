@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import mcp_types
+import orjson
 from mcp.shared.exceptions import MCPError
 
 from remit.adapters.tools.mcp.connection import (
@@ -35,6 +36,7 @@ PAUSE_S_MAX = 60
 LOOK_NS = 60 * 10**9
 """So long what a server said of its tools is taken for what it says of them, unless it says that it has changed."""
 _TOLD_CHARS_MAX = 300
+_WITHHELD = "a text that is not shown, because the tool returns fields that this agent may not see"
 
 
 async def open_mcp(
@@ -132,6 +134,7 @@ class McpTools:
         """
         remote = self._remote[tool]
         timeout_s = context.constraints.timeout_s * RESERVE
+        by_fields = self._specs[tool].hides_fields(context.constraints.denied_classes)
         began_ns = self._clock.monotonic_ns()
         await self._ready(tool, timeout_s)
         left_s = timeout_s - (self._clock.monotonic_ns() - began_ns) / 1e9
@@ -144,7 +147,8 @@ class McpTools:
             raise self._away() from error
         except MCPError as error:
             self._backoff.answered()
-            told = f"the server answered with an error: {shown(str(error))[:_TOLD_CHARS_MAX]}"
+            words = _WITHHELD if by_fields else shown(str(error))[:_TOLD_CHARS_MAX]
+            told = f"the server answered with an error: {words}"
             if is_refusal(error) or self._may_repeat(tool):
                 raise EffectFailed("tool.failed", told) from error
             raise Unheard(told) from error
@@ -155,11 +159,10 @@ class McpTools:
                 raise EffectFailed("tool.timeout", str(error), retryable=True) from error
             raise
         self._backoff.answered()
-        result = _result(answer)
+        result = _result(answer, by_fields=by_fields)
         if answer.is_error:
-            raise EffectFailed(
-                "tool.failed", f"the tool failed: {str(result.get('text', ''))[:_TOLD_CHARS_MAX]}"
-            )
+            told = str(result.get("text", _WITHHELD if by_fields else ""))[:_TOLD_CHARS_MAX]
+            raise EffectFailed("tool.failed", f"the tool failed: {told}")
         return result
 
     def _may_repeat(self, tool: str) -> bool:
@@ -231,8 +234,11 @@ class McpTools:
             yield f"the server {self._name} has changed {names}: refused until accepted"
 
 
-def _result(answer: mcp_types.CallToolResult) -> dict[str, Json]:
-    """What a model is shown of an answer: its data, its texts, and what is left out of it."""
+def _result(answer: mcp_types.CallToolResult, *, by_fields: bool) -> dict[str, Json]:
+    """What a model is shown of an answer: its data, its texts, and what is left out of it.
+
+    `by_fields`: a field of it is denied, so that a text is shown where it is JSON, in which the field can be found.
+    """
     result: dict[str, Json] = {}
     if answer.structured_content is not None:
         result["structured"] = answer.structured_content
@@ -244,11 +250,25 @@ def _result(answer: mcp_types.CallToolResult) -> dict[str, Json]:
             case mcp_types.EmbeddedResource(resource=mcp_types.TextResourceContents(text=text, uri=uri)):
                 texts.append(f"{uri}:\n{text}")
             case mcp_types.ResourceLink(uri=uri, name=name):
-                others.append(f"a link to {name}: {uri}")
+                others.append("a link, which is not shown" if by_fields else f"a link to {name}: {uri}")
             case _:
                 others.append(f"{block.type}, which is not shown")
     if texts and answer.structured_content is None:
-        result["text"] = "\n".join(texts)
+        if not by_fields:
+            result["text"] = "\n".join(texts)
+        elif (read := [one for one in map(_object, texts) if one is not None]) and not answer.is_error:
+            result["structured"] = read[0] if len(read) == 1 else read
+        if by_fields and len(read) < len(texts):
+            others.append(_WITHHELD)
     if others:
         result["others"] = others
     return result
+
+
+def _object(text: str) -> Json:
+    """A text that is JSON with fields; None where it is not."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict | list) else None
